@@ -1,0 +1,255 @@
+"""Reverse-mode differentiation: a Tensor remembers the Op that made it.
+
+The whole engine is the loop in `Tensor.backward`. If L is a scalar that depends on t, then
+t.grad becomes dL/dt: every op, asked newest first, turns the gradient of its output into the
+gradients of its inputs (the chain rule), and gradients that meet at one tensor are added.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from .device import Cpu, device
+from .errors import GraphError, ShapeError
+from .graph import Graph, Node
+
+_recording = ContextVar("recording", default=True)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside, ops keep nothing for a backward pass: for inference."""
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+class Tensor:
+    """An array on a device and, after `backward`, its gradient.
+
+    Tensor(array, on="cpu", needs_grad=False) copies `array`; floats keep their precision
+    (float32 or float64). `data` is read-only: what a backward pass will need cannot change
+    under it. `grad` is None or an array of the same shape and dtype as `data`.
+    """
+
+    operators: ClassVar[dict[str, Callable[..., "Tensor"]]] = {}  # filled by the ops themselves
+
+    def __init__(
+        self, data: Any, on: str | Cpu = "cpu", needs_grad: bool = False, name: str = ""
+    ) -> None:
+        where = device(on) if isinstance(on, str) else on
+        self._hold(where.put(data), where, needs_grad, name)
+
+    def _hold(self, data: Any, where: Cpu, needs_grad: bool, name: str = "") -> None:
+        if isinstance(data, np.ndarray):  # GPU arrays have no such flag; only ops write them
+            data = data.view()
+            data.flags.writeable = False
+        self.data, self.device, self.needs_grad, self.name = data, where, needs_grad, name
+        self.grad: Any = None
+        self.maker: Op | None = None
+
+    @classmethod
+    def wrap(cls, data: Any, where: Cpu, needs_grad: bool = False, name: str = "") -> Self:
+        """A tensor of an array already on the device, without a copy (the caller lets go of it)."""
+        self = cls.__new__(cls)
+        self._hold(data, where, needs_grad, name)
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the dimensions; images are (N, H, W, C)."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float32 or float64 (integers for labels)."""
+        return self.data.dtype
+
+    @property
+    def version(self) -> int:
+        """Changes when the values change. Here never: only parameters are written to."""
+        return 0
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array; waits for the device."""
+        return self.device.get(self.data)
+
+    def item(self) -> float:
+        """The value of a tensor of one element; waits for the device."""
+        return float(self.numpy().reshape(()))
+
+    def accumulate(self, gradient: Any) -> None:
+        """Add to `grad`. Never in place: another tensor may hold the same array."""
+        self.grad = gradient if self.grad is None else self.device.add(self.grad, gradient)
+
+    def backward(self, dy: Any = None) -> None:
+        """Add d(sum(dy * self))/dt to t.grad for every leaf t that needs it.
+
+        dy: array of this tensor's shape; may be left out for a tensor of one element (dy = 1).
+        The graph is used up: what the ops kept is freed as soon as it has been used.
+        Raises GraphError (no graph, used twice, an input changed since) and ShapeError (dy).
+        """
+        if self.maker is None and not self.needs_grad:
+            raise GraphError(
+                "backward from a tensor that depends on nothing that needs a gradient; "
+                "was it made inside no_grad(), or with needs_grad=True on no input?"
+            )
+        if dy is None:
+            if int(np.prod(self.shape)) != 1:
+                raise ShapeError(f"backward of a {self.shape} tensor needs dy of that shape")
+            dy = np.ones(self.shape, self.dtype)
+        if tuple(np.shape(dy)) != self.shape:
+            raise ShapeError(f"dy has shape {tuple(np.shape(dy))}, the tensor {self.shape}")
+        if isinstance(dy, np.ndarray | float | int | list):
+            dy = self.device.put(np.asarray(dy, self.dtype))
+        if self.maker is None:
+            self.accumulate(dy)
+            return
+        waiting = {id(self): dy}  # gradients of inner tensors, each popped when it is used
+        order = _oldest_first(self)
+        while order:  # popped, so that a tensor is freed once its op is done
+            t = order.pop()
+            op, gradient = t._take_maker(), waiting.pop(id(t))
+            gradients = op.run_backward(gradient)
+            for parent, g in zip(op.inputs, gradients, strict=True):
+                if g is None or not parent.needs_grad:
+                    continue
+                if parent.shape != tuple(g.shape):
+                    raise ShapeError(
+                        f"{op.name}: the gradient of a {parent.shape} input came out {g.shape}"
+                    )
+                if parent.maker is None:
+                    parent.accumulate(g)
+                elif id(parent) in waiting:
+                    waiting[id(parent)] = self.device.add(waiting[id(parent)], g)
+                else:
+                    waiting[id(parent)] = g
+            op.inputs = ()
+
+    def _take_maker(self) -> "Op":
+        """The op that made this tensor; from now on it counts as used."""
+        op = self.maker
+        assert op is not None
+        self.maker = _USED
+        return op
+
+    def graph(self) -> Graph:
+        """The graph behind this tensor: `print(y.graph())`, or `y.graph().svg()` to draw it."""
+        order = _oldest_first(self)
+        nodes: dict[int, Node] = {}
+        for t in order:
+            for p in t.maker.inputs if t.maker else ():
+                if id(p) not in nodes:
+                    kind = "parameter" if p.needs_grad else "input"
+                    nodes[id(p)] = Node(p.name or kind, kind, p.shape, ())
+            maker = t.maker
+            assert maker is not None
+            parents = tuple(nodes[id(p)] for p in maker.inputs)
+            nodes[id(t)] = Node(maker.name, "op", t.shape, parents)
+        if not order:
+            nodes[id(self)] = Node(self.name or "input", "input", self.shape, ())
+        return Graph(list(nodes.values()))
+
+    def __add__(self, other: "Tensor") -> "Tensor":
+        return self.operators["add"](self, other)
+
+    def __mul__(self, other: "Tensor") -> "Tensor":
+        return self.operators["multiply"](self, other)
+
+    def __matmul__(self, other: "Tensor") -> "Tensor":
+        return self.operators["matmul"](self, other)
+
+    def __repr__(self) -> str:
+        made = f", made by {self.maker.name}" if self.maker else ""
+        return f"Tensor({self.shape}, {self.dtype}, on {self.device.name}{made})"
+
+
+def _oldest_first(root: Tensor) -> list[Tensor]:
+    """Every tensor that an op made, each after the tensors it was made from."""
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack = [(root, False)]
+    while stack:  # a stack, not recursion: a deep network must not meet Python's limit
+        t, done = stack.pop()
+        if done:
+            order.append(t)
+        elif id(t) not in seen and t.maker is not None:
+            if t.maker is _USED:
+                raise GraphError(
+                    "this graph was used by an earlier backward(), which freed it; "
+                    "run the forward pass again"
+                )
+            seen.add(id(t))
+            stack.append((t, True))
+            stack += [(p, False) for p in t.maker.inputs]
+    return order
+
+
+class Op:
+    """One differentiable operation. A subclass says five things, in this order:
+
+    shape         the output shape, or ShapeError with what would have been right
+    reference     the formula in NumPy, as plainly as it can be put: the definition
+    forward_cpu   backward_cpu    the same, fast, on the CPU
+    forward_gpu   backward_gpu    the same, as launches of kernels/<stem>.cu
+
+    forward takes the inputs' arrays and the options; what backward needs, it keeps on `self`.
+    backward takes dy and returns one gradient (or None) for each input.
+    """
+
+    inputs: tuple[Tensor, ...] = ()
+    device: Cpu
+    out_shape: tuple[int, ...]
+    versions: list[int]
+
+    @classmethod
+    def apply(cls, *inputs: Tensor, **options: Any) -> Tensor:
+        """The op's output for these inputs, recorded if an input needs a gradient."""
+        self = cls()
+        where = inputs[0].device
+        if any(t.device is not where for t in inputs):
+            raise GraphError(f"{self.name}: inputs on {[t.device.name for t in inputs]}")
+        self.device, self.out_shape = where, cls.shape(*(t.shape for t in inputs), **options)
+        forward = getattr(self, "forward_" + where.kind)
+        y = forward(*(t.data for t in inputs), **options)
+        if not (_recording.get() and any(t.needs_grad for t in inputs)):
+            return Tensor.wrap(y, where)
+        out = Tensor.wrap(y, where, needs_grad=True)
+        self.inputs, out.maker = inputs, self
+        self.versions = [t.version for t in inputs]
+        return out
+
+    @property
+    def name(self) -> str:
+        """The op as graphs and errors call it."""
+        return type(self).__name__
+
+    @staticmethod
+    def shape(*shapes: Any, **options: Any) -> tuple[int, ...]:
+        """The output's shape; a pure function of the inputs' shapes and the options."""
+        raise NotImplementedError
+
+    def run_backward(self, dy: Any) -> Sequence[Any]:
+        """Gradients of the inputs; frees what forward kept."""
+        for t, version in zip(self.inputs, self.versions, strict=True):
+            if t.version != version:
+                raise GraphError(
+                    f"{self.name}: {t.name or 'an input'} was changed between forward and "
+                    "backward; the gradient would be wrong. Run the forward pass again"
+                )
+        gradients = getattr(self, "backward_" + self.device.kind)(dy)
+        for kept in set(vars(self)) - {"inputs", "device", "out_shape"}:
+            delattr(self, kept)
+        return gradients
+
+
+class _Used(Op):
+    """Stands where the op was, once backward has used it up."""
+
+
+_USED = _Used()

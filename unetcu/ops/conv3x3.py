@@ -1,0 +1,116 @@
+"""Valid 3x3 convolution, with bias and (if asked) ReLU: the blue arrows of figure 1.
+
+    y[n,i,j,k] = act( b[k] + sum_{r,s,c} x[n, i+r, j+s, c] w[r,s,c,k] )        r, s in {0,1,2}
+    x (N,H,W,C), w (3,3,C,K), b (K)  ->  y (N,H-2,W-2,K)
+
+"Valid" (section 2: unpadded): only pixels whose whole neighbourhood exists are computed, so a
+tile's result never depends on what lies outside it. Backward, with g = dy where act let through:
+
+    dw[r,s,c,k] = sum_{n,i,j} x[n,i+r,j+s,c] g[n,i,j,k]        db[k] = sum_{n,i,j} g[n,i,j,k]
+    dx[n,i,j,c] = sum_{r,s,k} g[n,i-r,j-s,k] w[r,s,c,k]        (g is 0 outside)
+
+so dx is again such a convolution: of g padded by 2, with w turned by 180 degrees and C, K swapped.
+
+On the CPU each is a matrix product over "columns": row p of the column matrix holds the 9C numbers
+that output pixel p sees. The matrix is made a few image rows at a time, to stay in the cache.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..autograd import Op
+from ..errors import ShapeError
+from ..gemm import ordered_sum, rows_a_part, rows_times
+from ..threads import each, scratch
+
+
+class Conv3x3(Op):
+    """conv3x3(x, w, b, relu=False) -> y; see the module's docstring for shapes."""
+
+    @staticmethod
+    def shape(x, w, b, relu=False):
+        if len(x) != 4 or len(w) != 4 or w[:2] != (3, 3) or w[2] != x[3] or b != w[3:]:
+            raise ShapeError(
+                f"conv3x3 needs x (N,H,W,C), w (3,3,C,K), b (K); got x {x}, w {w}, b {b}"
+            )
+        if x[1] < 3 or x[2] < 3:
+            raise ShapeError(f"conv3x3 needs at least 3x3 pixels, got {x[1]}x{x[2]}")
+        return x[0], x[1] - 2, x[2] - 2, w[3]
+
+    @staticmethod
+    def reference(x, w, b, relu=False):
+        H, W = x.shape[1] - 2, x.shape[2] - 2
+        y = b + sum(x[:, r : r + H, s : s + W] @ w[r, s] for r in range(3) for s in range(3))
+        return np.maximum(y, 0) if relu else y
+
+    def forward_cpu(self, x, w, b, relu=False):
+        y = self.device.empty(self.out_shape, x.dtype)
+        correlate(x, w, y, b, relu)
+        self.x, self.w, self.y = x, w, y if relu else None
+        return y
+
+    def backward_cpu(self, dy):
+        x, w, y = self.x, self.w, self.y
+        N, H, W, K = dy.shape
+        C = x.shape[3]
+        wants_dx = self.inputs[0].needs_grad
+        pad = 2 if wants_dx else 0
+        padded = self.device.zeros((N, H + 2 * pad, W + 2 * pad, K), dy.dtype)
+        rows = rows_a_part(H, 9 * C, W)
+        parts = -(-H // rows)
+
+        def part(i):
+            n, top = i // parts, i % parts * rows
+            here = slice(top, min(top + rows, H))
+            g = scratch("g", dy[n, here].shape, dy.dtype)
+            np.copyto(g, dy[n, here])
+            if y is not None:
+                np.copyto(g, 0, where=~(y[n, here] > 0))
+            if wants_dx:
+                padded[n, pad + here.start : pad + here.stop, pad : pad + W] = g
+            g = g.reshape(-1, K)
+            return np.concatenate([columns(x[n], here).T @ g, g.sum(0, keepdims=True)])
+
+        both = ordered_sum(part, N * parts)  # dw and, in the last row, db
+        dw, db = both[:-1].reshape(w.shape), both[-1].copy()
+        if not wants_dx:
+            return None, dw, db
+        dx = self.device.empty(x.shape, dy.dtype)
+        turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+        correlate(padded, turned, dx)
+        return dx, dw, db
+
+
+def correlate(x, w, y, b=None, relu=False):
+    """y = act(b + x * w) for x (N,H,W,C), w (3,3,C,K), y (N,H-2,W-2,K), all contiguous."""
+    N, H, W, K = y.shape
+    C = x.shape[3]
+    flat = np.ascontiguousarray(w).reshape(9 * C, K)
+    rows = rows_a_part(H, 9 * C, W)
+    parts = -(-H // rows)
+
+    def part(i):
+        n, top = i // parts, i % parts * rows
+        here = slice(top, min(top + rows, H))
+        out = y[n, here].reshape(-1, K)
+        rows_times(columns(x[n], here), flat, out)
+        if b is not None:
+            out += b
+        if relu:
+            np.maximum(out, 0, out=out)
+
+    each(part, N * parts)
+
+
+def columns(x, rows):
+    """x (H,W,C) -> (len(rows) * (W-2), 9C): what each pixel of these output rows sees."""
+    W, C = x.shape[1:]
+    high, across, size = rows.stop - rows.start, x.strides[0], x.itemsize
+    shape, strides = (high, W - 2, 3, 3 * C), (across, C * size, across, size)
+    seen = as_strided(x[rows.start :], shape, strides, writeable=False)
+    out = scratch("columns", shape, x.dtype)
+    np.copyto(out, seen)
+    return out.reshape(-1, 9 * C)
+
+
+conv3x3 = Conv3x3.apply

@@ -1,0 +1,53 @@
+"""Crop and concatenate: the gray arrows of figure 1.
+
+    y[..., :S] = the centre of the skip map       skip (N,Hs,Ws,S), Hs >= H, Ws >= W
+    y[..., S:] = x                                x (N,H,W,C)  ->  y (N,H,W,S+C)
+
+Valid convolutions have cost the skip map fewer border pixels than x, hence the crop (section 2).
+Backward hands each part its channels; what was cropped away gets gradient 0.
+"""
+
+import numpy as np
+
+from ..autograd import Op
+from ..errors import ShapeError
+
+
+class CropConcat(Op):
+    """crop_concat(skip, x) -> y; see the module's docstring for shapes."""
+
+    @staticmethod
+    def shape(skip, x):
+        margins = [s - t for s, t in zip(skip[1:3], x[1:3], strict=True)]
+        if skip[0] != x[0] or min(margins) < 0 or any(m % 2 for m in margins):
+            raise ShapeError(
+                f"crop_concat needs a skip map that is larger than x by an even number of "
+                f"pixels (the crop is centred); got skip {skip}, x {x}"
+            )
+        return *x[:3], skip[3] + x[3]
+
+    @staticmethod
+    def reference(skip, x):
+        return np.concatenate([skip[_centre(skip.shape, x.shape)], x], axis=3)
+
+    def forward_cpu(self, skip, x):
+        self.skip_shape = skip.shape
+        y = self.device.empty(self.out_shape, x.dtype)
+        y[..., : skip.shape[3]] = skip[_centre(skip.shape, x.shape)]
+        y[..., skip.shape[3] :] = x
+        return y
+
+    def backward_cpu(self, dy):
+        channels = self.skip_shape[3]
+        dskip = self.device.zeros(self.skip_shape, dy.dtype)
+        dskip[_centre(self.skip_shape, dy.shape)] = dy[..., :channels]
+        return dskip, np.ascontiguousarray(dy[..., channels:])
+
+
+def _centre(outer, inner):
+    """The slices that cut the centred (H, W) of `inner` out of `outer`, both (N,H,W,C)."""
+    top, left = (outer[1] - inner[1]) // 2, (outer[2] - inner[2]) // 2
+    return slice(None), slice(top, top + inner[1]), slice(left, left + inner[2])
+
+
+crop_concat = CropConcat.apply

@@ -1,0 +1,65 @@
+"""2x2 max-pool with stride 2: the red arrows of figure 1.
+
+    y[n,i,j,c] = max(x[n, 2i:2i+2, 2j:2j+2, c])        x (N,H,W,C) -> y (N,H/2,W/2,C)
+
+Backward sends dy to the place the maximum came from. Where entries tie, the first in row order
+takes it all: the maximum has no derivative there and any choice is as good, but every device must
+make the same one. NaN counts as the largest value, so that it is never lost.
+"""
+
+import numpy as np
+
+from ..autograd import Op
+from ..errors import ShapeError
+from ..threads import each
+
+PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]  # of a window, in row order
+
+
+class MaxPool2(Op):
+    """maxpool2(x) -> y; see the module's docstring for shapes."""
+
+    @staticmethod
+    def shape(x):
+        if len(x) != 4 or x[1] % 2 or x[2] % 2:
+            raise ShapeError(
+                f"maxpool2 needs x (N,H,W,C) with even H and W, got {x}; "
+                "unet.valid_sizes() lists the input sizes that fit every level"
+            )
+        return x[0], x[1] // 2, x[2] // 2, x[3]
+
+    @staticmethod
+    def reference(x):
+        return np.maximum.reduce([x[:, a::2, e::2] for a, e in PLACES])
+
+    def forward_cpu(self, x):
+        y = self.device.empty(self.out_shape, x.dtype)
+        self.winner = self.device.empty(self.out_shape, np.uint8)  # its number in PLACES
+
+        def part(i):
+            n, row = divmod(i, self.out_shape[1])
+            best, winner = y[n, row], self.winner[n, row]
+            best[...], winner[...] = x[n, 2 * row, ::2], 0
+            for k, (a, e) in enumerate(PLACES[1:], 1):
+                v = x[n, 2 * row + a, e::2]
+                better = ~(v <= best) & (best == best)  # v is larger, or the first NaN
+                np.copyto(best, v, where=better)
+                np.copyto(winner, k, where=better)
+
+        each(part, self.out_shape[0] * self.out_shape[1])
+        return y
+
+    def backward_cpu(self, dy):
+        N, H, W, C = dy.shape
+        dx = self.device.zeros((N, 2 * H, 2 * W, C), dy.dtype)
+
+        def part(i):
+            n, row = divmod(i, H)
+            for k, (a, e) in enumerate(PLACES):
+                np.copyto(dx[n, 2 * row + a, e::2], dy[n, row], where=self.winner[n, row] == k)
+
+        each(part, N * H)
+        return (dx,)
+
+
+maxpool2 = MaxPool2.apply

@@ -1,0 +1,61 @@
+"""Softmax over the classes and weighted cross entropy (section 3, equation 1), as one op.
+
+    p[x,k] = exp(z[x,k]) / sum_j exp(z[x,j])        L = - sum_x w[x] log p[x, t[x]]  /  sum_x w[x]
+
+    z (N,H,W,K), t (N,H,W) integer class, w (N,H,W)  ->  L ()
+
+The paper sums; we divide by the sum of the weights, so that the learning rate does not depend on
+the tile size. A pixel whose t is outside 0..K-1 (we use -1) is ignored: it counts in neither sum.
+If the weights sum to 0, L = 0. Logits of any size are safe: the largest is subtracted first.
+
+    dz[x,k] = w[x] (p[x,k] - [k = t[x]]) / sum_x w[x]
+"""
+
+import numpy as np
+
+from ..autograd import Op
+from ..errors import ShapeError
+
+
+class SoftmaxLoss(Op):
+    """softmax_loss(z, t, w) -> L, a scalar; the gradient goes to z alone."""
+
+    @staticmethod
+    def shape(z, t, w):
+        if len(z) != 4 or t != z[:3] or w != z[:3]:
+            raise ShapeError(
+                f"softmax_loss needs z (N,H,W,K), t and w (N,H,W); got z {z}, t {t}, w {w}"
+            )
+        return ()
+
+    @staticmethod
+    def reference(z, t, w):
+        largest = z.max(axis=3, keepdims=True)
+        log_p = z - largest - np.log(np.exp(z - largest).sum(axis=3, keepdims=True))
+        chosen = t[..., None] == np.arange(z.shape[3])
+        counted = (w * chosen.any(axis=3)).sum()
+        return (
+            -(w[..., None] * chosen * log_p).sum() / counted if counted else np.zeros_like(counted)
+        )
+
+    def forward_cpu(self, z, t, w):
+        p = z - z.max(axis=3, keepdims=True)
+        chosen = t[..., None] == np.arange(z.shape[3])
+        at_label = np.sum(p, axis=3, where=chosen)
+        np.exp(p, out=p)
+        total = p.sum(axis=3)
+        w = np.where(chosen.any(axis=3), w, w.dtype.type(0))
+        counted = w.sum(dtype=np.float64)
+        w = (w / counted if counted else w).astype(z.dtype)
+        loss = np.sum(w * (np.log(total) - at_label), dtype=np.float64)
+        p /= total[..., None]
+        p -= chosen
+        p *= w[..., None]
+        self.dz = p
+        return np.asarray(loss, z.dtype)
+
+    def backward_cpu(self, dy):
+        return self.dz * dy, None, None
+
+
+softmax_loss = SoftmaxLoss.apply

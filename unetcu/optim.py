@@ -1,0 +1,105 @@
+"""Optimizers over the flat parameter arena: one pass over all weights at a time.
+
+    SGD     v <- momentum v + g;   p <- p - lr v                          (section 3: momentum 0.99)
+    AdamW   m <- b1 m + (1-b1) g;  s <- b2 s + (1-b2) g^2
+            p <- p - lr ( (m / (1-b1^t)) / (sqrt(s / (1-b2^t)) + eps) + decay p )
+                 (Kingma & Ba 2015; decoupled decay: Loshchilov & Hutter 2019)
+
+What changes from step to step, the learning rate and the step number t, is read from the small
+array `hyper` on the device: a captured CUDA graph, whose scalars are frozen, can then be replayed.
+`state` holds the arrays a checkpoint must keep for resuming.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .errors import UsageError
+from .parameters import Parameters
+from .threads import each
+
+CHUNK = 1 << 16  # elements a part: its four arrays stay in a core's cache
+
+
+class Optimizer:
+    """What SGD and AdamW share: `step()` after `backward()`, with `lr` set before."""
+
+    moments: tuple[str, ...]
+
+    def __init__(self, parameters: Parameters, lr: float) -> None:
+        self.parameters = parameters
+        size, dtype = parameters.size, parameters.grads.dtype
+        self.state = {name: parameters.device.zeros((size,), dtype) for name in self.moments}
+        self.hyper = parameters.device.zeros((2,), np.float64)  # lr, t
+        self.set(lr, 0)
+
+    def set(self, lr: float, steps_done: int) -> None:
+        """Set the learning rate (positive, finite) and how many steps have been made."""
+        if not (np.isfinite(lr) and lr > 0):
+            raise UsageError(f"the learning rate must be positive and finite, got {lr}")
+        device = self.parameters.device
+        device.copy(device.put(np.array([lr, steps_done], np.float64)), self.hyper)
+
+    def step(self) -> None:
+        """Move every parameter by its gradient in `parameters.grads`."""
+        self.hyper[1] += 1
+        values, grads = self.parameters.writable(), self.parameters.grads
+        arrays = [values, grads, *self.state.values()]
+
+        def part(i: int) -> None:
+            here = slice(i * CHUNK, (i + 1) * CHUNK)
+            self._update(*(a[here] for a in arrays))
+
+        each(part, -(-values.size // CHUNK))
+
+    def _update(self, p: Any, g: Any, *moments: Any) -> None:
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    moments = ("velocity",)
+
+    def __init__(self, parameters: Parameters, lr: float, momentum: float = 0.99) -> None:
+        if not 0 <= momentum < 1:
+            raise UsageError(f"momentum must be at least 0 and below 1, got {momentum}")
+        self.momentum = momentum
+        super().__init__(parameters, lr)
+
+    def _update(self, p: Any, g: Any, *moments: Any) -> None:
+        (v,) = moments
+        v *= p.dtype.type(self.momentum)
+        v += g
+        p -= p.dtype.type(self.hyper[0]) * v
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay."""
+
+    moments = ("mean", "square")
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        decay: float = 0.0,
+    ) -> None:
+        if not all(0 <= b < 1 for b in betas) or not eps > 0 or not decay >= 0:
+            raise UsageError(f"AdamW cannot work with betas {betas}, eps {eps}, decay {decay}")
+        self.betas, self.eps, self.decay = betas, eps, decay
+        super().__init__(parameters, lr)
+
+    def _update(self, p: Any, g: Any, *moments: Any) -> None:
+        m, s = moments
+        lr, t = self.hyper
+        number = p.dtype.type
+        b1, b2 = self.betas
+        m += number(1 - b1) * (g - m)
+        s += number(1 - b2) * (g * g - s)
+        size = np.sqrt(s * number(1 / (1 - b2**t)))
+        size += number(self.eps)
+        p *= number(1 - lr * self.decay)
+        p -= number(lr / (1 - b1**t)) * (m / size)

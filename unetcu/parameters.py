@@ -1,0 +1,92 @@
+"""Every weight of a network in one flat array, and every gradient in another.
+
+The optimizer then sees one long vector instead of 46 small arrays (one kernel launch a step on
+a GPU), a checkpoint is one buffer with a table, and "the gradients" is something one can hash.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .autograd import Tensor
+from .device import Cpu
+from .errors import ShapeError
+
+
+class Parameter(Tensor):
+    """A leaf tensor whose values and gradient are slices of the two flat arrays."""
+
+    arena: "Parameters"
+    slot: Any  # the slice of the flat gradient, in this tensor's shape
+
+    @property
+    def version(self) -> int:
+        """Grows with every write to the parameters."""
+        return self.arena.version
+
+    def accumulate(self, gradient: Any) -> None:
+        """Add to `grad`, which lives in the flat gradient array."""
+        if self.grad is not None:
+            gradient = self.device.add(self.grad, gradient)
+        self.device.copy(gradient, self.slot)
+        self.grad = self.slot
+
+
+class Parameters(Mapping[str, Parameter]):
+    """name -> Parameter, in the order given, over `values` and `grads` (both flat, same dtype)."""
+
+    def __init__(self, initial: Mapping[str, np.ndarray], where: Cpu) -> None:
+        """initial: name -> array (any float dtype, one for all); `values` starts as its copy."""
+        dtype = next(iter(initial.values())).dtype
+        size = sum(a.size for a in initial.values())
+        self.device, self.version = where, 0
+        self._values = where.put(np.concatenate([a.ravel() for a in initial.values()]))
+        self.grads = where.zeros((size,), dtype)
+        self._table: dict[str, Parameter] = {}
+        start = 0
+        for name, array in initial.items():
+            part = slice(start, start + array.size)
+            tensor = Parameter.wrap(
+                self._values[part].reshape(array.shape), where, needs_grad=True, name=name
+            )
+            tensor.arena, tensor.slot = self, self.grads[part].reshape(array.shape)
+            self._table[name] = tensor
+            start += array.size
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self._table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are to learn."""
+        return int(self._values.size)
+
+    def writable(self) -> Any:
+        """The flat values, to be written to now: graphs recorded before can no longer be used."""
+        self.version += 1
+        return self._values
+
+    def forget_gradients(self) -> None:
+        """Before each step: the next backward writes gradients instead of adding to them."""
+        for p in self.values():
+            p.grad = None
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over the values of `arrays`; names and shapes must be exactly ours (ShapeError)."""
+        ours = {name: p.shape for name, p in self.items()}
+        theirs = {name: a.shape for name, a in arrays.items()}
+        for name in [*ours, *theirs]:
+            if ours.get(name) != theirs.get(name):
+                raise ShapeError(
+                    f"weights do not fit: {name} is {theirs.get(name, 'missing')} in what was "
+                    f"given, {ours.get(name, 'absent')} in this network"
+                )
+        flat = np.concatenate([np.asarray(arrays[n], self._values.dtype).ravel() for n in ours])
+        self.device.copy(self.device.put(flat), self.writable())
