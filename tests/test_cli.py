@@ -208,8 +208,10 @@ def test_a_defect_keeps_its_traceback(probe):
         cli.main(["probe"])
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
-def test_nobody_reads_the_output(words):
+def test_nobody_reads_the_output(words, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read, write = os.pipe()
     os.close(read)
     try:

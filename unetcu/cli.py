@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .errors import UnetcuError, UsageError
 
@@ -201,6 +201,10 @@ class _Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         module.add_arguments(self)
+
+    def print_help(self, file: Any = None) -> None:
+        """As in argparse, which however takes a pipe that nobody reads for a success."""
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
