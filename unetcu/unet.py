@@ -174,10 +174,10 @@ class UNet:
         rows = list(self.layers(size, size))
         table = [("layer", "operation", "input", "output", "parameters", "MFLOP", "output MB")]
         for r in rows:
-            shapes = (" x ".join(map(str, s)) for s in (r.input, r.output))
-            megabytes = 4 * np.prod(r.output, dtype=float) / 1e6
-            numbers = (f"{r.parameters:,}", f"{r.flops / 1e6:,.0f}", f"{megabytes:.1f}")
-            table.append((r.name, r.kind, *shapes, *numbers))
+            before, after = (" x ".join(map(str, s)) for s in (r.input, r.output))
+            megabytes = f"{4 * np.prod(r.output, dtype=float) / 1e6:.1f}"
+            counts = f"{r.parameters:,}", f"{r.flops / 1e6:,.0f}"
+            table.append((r.name, r.kind, before, after, *counts, megabytes))
         widths = [max(len(row[i]) for row in table) for i in range(7)]
         lines = [
             "  ".join(

@@ -1,0 +1,134 @@
+"""Overlap-tile inference (section 2, figure 2): images of any size, tile by tile, without seams.
+
+Every tile's input is its output plus the border that valid convolutions cost; outside the image
+lies its mirror image. Tiles start at multiples of 2^depth and every sum is added in one fixed
+order, so the stitched result equals, bit for bit, the prediction of the whole image in one piece.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .autograd import Tensor, no_grad
+from .errors import UsageError
+from .tiles import border, cut, layout, mirror, valid_sizes
+from .unet import UNet
+
+Array = NDArray[np.float32]
+ReadWindow = Callable[[int, int, int, int], Array]
+
+VIEWS = ("none", "mirror", "rot7")
+
+
+def probabilities(
+    net: UNet,
+    read_window: ReadWindow,
+    height: int,
+    width: int,
+    tile_out: int,
+    tta: str = "none",
+    progress: Callable[[int], object] = int,
+) -> Iterator[tuple[int, Array]]:
+    """Yield (y0, p): bands of rows from the top down, p (rows, width, classes) float32.
+
+    read_window(y0, y1, x0, x1) -> (y1-y0, x1-x0, C) float32, what the network sees of the image.
+    tile_out: output pixels of a tile; fixes the layout and nothing else. tta: mean over views of
+    each tile: "none"; "mirror", the 8 flips and quarter turns; "rot7", 7 rotations by multiples
+    of 360/7 degrees (section 4 averages 7 rotated versions). One band is in memory at a time.
+    progress(1) is called after each tile.
+    """
+    if tta not in VIEWS:
+        raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
+    tiles = layout(height, width, tile_out, net.depth)
+    band: Array | None = None
+    for tile in tiles:
+        if band is None:
+            band = np.empty((tile.y1 - tile.y0, width, net.classes), np.float32)
+        high, wide = tile.y1 - tile.y0, tile.x1 - tile.x0
+        if tta == "rot7":
+            p = _rotated_mean(net, read_window, height, width, tile.y0, tile.x0, tiles.tile_out)
+        else:
+            lost = border(net.depth)
+            x = cut(read_window, height, width, tile.y0, tile.x0, tiles.tile_in, lost)
+            p = _mirrored_mean(net, x) if tta == "mirror" else softmax(net, x)
+        band[:, tile.x0 : tile.x1] = p[:high, :wide]
+        progress(1)
+        if tile.x1 == width:
+            yield tile.y0, band
+            band = None
+
+
+def whole(net: UNet, image: Array, tile_out: int, tta: str = "none") -> Array:
+    """(H, W, C) float32 -> (H, W, classes): `probabilities` of an image that fits in memory."""
+    height, width = image.shape[:2]
+    bands = probabilities(net, lambda a, b, c, d: image[a:b, c:d], height, width, tile_out, tta)
+    return np.concatenate([band for _, band in bands])
+
+
+def softmax(net: UNet, x: Array) -> Array:
+    """Class probabilities of one input tile: (h, w, C) -> (h - 2 border, w - 2 border, classes)."""
+    with no_grad():
+        z = net(Tensor(x[None], net.device)).numpy()[0]
+    p = np.exp(z - z.max(axis=2, keepdims=True))
+    p /= p.sum(axis=2, keepdims=True)
+    return p
+
+
+def _mirrored_mean(net: UNet, x: Array) -> Array:
+    total = np.zeros((1, 1, net.classes), np.float32)
+    for turns in range(4):
+        for flip in (False, True):
+            view = np.rot90(x[:, ::-1] if flip else x, turns)
+            back = np.rot90(softmax(net, np.ascontiguousarray(view)), -turns)
+            total = total + (back[:, ::-1] if flip else back)
+    return total / np.float32(8)
+
+
+def _rotated_mean(
+    net: UNet, read: ReadWindow, height: int, width: int, y0: int, x0: int, tile_out: int
+) -> Array:
+    """Mean over 7 rotations of the image about its origin, for the tile at (y0, x0).
+
+    For each angle the image is read on a turned grid, over the part of the grid that covers the
+    tile; the probabilities found there are read back at the tile's own pixels.
+    """
+    from scipy.ndimage import map_coordinates
+
+    lost, step = border(net.depth), 2**net.depth
+    own = np.indices((tile_out, tile_out)) + np.array([y0, x0])[:, None, None]
+    total = softmax(net, cut(read, height, width, y0, x0, tile_out + 2 * lost, lost))
+    for k in range(1, 7):
+        angle = 2 * math.pi * k / 7
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        at = np.einsum("ij,jab->iab", turn, own)  # where the tile's pixels lie on the turned grid
+        start = np.floor(at.min(axis=(1, 2)) / step).astype(int) * step
+        need = int(np.ceil((at.max(axis=(1, 2)) - start).max())) + 2
+        size = valid_sizes(net.depth, need + 2 * lost, need + 2 * lost + step)[0]
+        grid = np.indices((size, size)) + (start - lost)[:, None, None]
+        x = _read_at(read, height, width, np.einsum("ji,jab->iab", turn, grid))
+        p = softmax(net, x)
+        where = at - start[:, None, None]
+        for c in range(net.classes):
+            total[..., c] += map_coordinates(p[..., c], where, order=1, mode="nearest")
+    return total / np.float32(7)
+
+
+def _read_at(read: ReadWindow, height: int, width: int, source: NDArray[np.float64]) -> Array:
+    """The image at any positions (2, h, w), by cubic splines, mirrored outside: (h, w, C)."""
+    from scipy.ndimage import map_coordinates
+
+    reach = 12  # the spline's prefilter has forgotten a pixel after 12 steps (to 1e-7)
+    low = np.floor(source.min(axis=(1, 2))).astype(int) - reach
+    high = np.ceil(source.max(axis=(1, 2))).astype(int) + reach + 1
+    rows, columns = mirror(low[0], high[0], height), mirror(low[1], high[1], width)
+    top, left = int(rows.min()), int(columns.min())
+    window = read(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
+    window = window[rows - top][:, columns - left]
+    source = source - low[:, None, None]
+    planes = [
+        map_coordinates(window[..., c], source, order=3, output=np.float32, mode="mirror")
+        for c in range(window.shape[2])
+    ]
+    return np.stack(planes, axis=2)
