@@ -194,11 +194,6 @@ def test_an_error_is_one_line_with_its_exit_code(probe, capsys, error, code, lin
         assert err.startswith(f"unetcu probe: {line}")
 
 
-def test_escapes_keep_printable_text():
-    assert cli.one_line("Zellkern é 細胞 a\\b") == "Zellkern é 細胞 a\\b"
-    assert cli.one_line("a\nb\x00\udcff\u202e") == "a\\nb\\x00\\udcff\\u202e"
-
-
 def test_a_defect_keeps_its_traceback(probe):
     def work(args):
         raise ZeroDivisionError

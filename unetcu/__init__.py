@@ -13,7 +13,12 @@ _HOME = {
     "Tensor": "autograd",
     "Op": "autograd",
     "no_grad": "autograd",
+    "Parameter": "parameters",
+    "Parameters": "parameters",
     "UNet": "unet",
+    "SGD": "optim",
+    "AdamW": "optim",
+    "UnetcuError": "errors",
 }
 
 __all__ = ["__version__", *_HOME]

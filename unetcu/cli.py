@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from .errors import UnetcuError, UsageError
+from .paths import shown
 
 COMMANDS = {
     "train": "train a network on your images and labels, or on built-in data",
@@ -85,14 +86,6 @@ def main(argv: Sequence[str] | str | None = None) -> int:
         _settle_stdout()
         where = "" if error.filename is None else f"{error.filename}: "
         return _complain(program, f"{where}{error.strerror or error}", 2)
-
-
-def one_line(text: str) -> str:
-    """The text with line breaks and whatever else cannot be printed written as escapes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -164,7 +157,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 def _complain(program: str, message: str, code: int) -> int:
     # Whoever read stderr may be gone as well; the exit code still tells.
     with contextlib.suppress(BrokenPipeError):
-        print(f"{program}: {one_line(message)}", file=sys.stderr, flush=True)
+        print(f"{program}: {shown(message)}", file=sys.stderr, flush=True)
     return code
 
 
