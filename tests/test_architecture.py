@@ -18,14 +18,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. A module imports from its own layer (without a circle) and from layers below.
 LAYERS = {
-    "foundations": "unetcu errors rng paths tiles threads",
+    "foundations": "unetcu errors rng paths progress tiles threads",
     "device": "kernel gemm device",
     "engine": "graph autograd parameters",
     "ops": "ops ops.*",
     "network": "unet optim",
-    "images": "atomic images tiffwalk tiffread tiffpage tiffstack lzw pairing labels ranges"
-    " data dataset splits synth_phase synth_em synth_shapes augment weightmap metrics isbi thinning instances",
-    "models": "checkpoint pictures infer progress",
+    "images": "atomic images tiffwalk tiffread tiffpage tiffstack lzw pairing labels ranges data"
+    " dataset splits synth_phase synth_em synth_shapes augment weightmap metrics isbi thinning"
+    " instances",
+    "models": "checkpoint pictures infer",
     "commands": "train predict evaluate check plan synth",
     "cli": "cli __main__",
 }
