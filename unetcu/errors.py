@@ -34,3 +34,7 @@ class UsageError(UnetcuError, ValueError):
 
 class CheckpointError(UnetcuError, ValueError):
     """A model file is damaged, from another program, or does not fit the request."""
+
+
+class TrainingError(UnetcuError, ArithmeticError):
+    """Training cannot go on: the loss is no longer a number."""

@@ -68,6 +68,18 @@ class Parameters(Mapping[str, Parameter]):
         """How many numbers there are to learn."""
         return int(self._values.size)
 
+    @property
+    def flat(self) -> Any:
+        """All values in one array, for reading; see `writable`."""
+        return self._values
+
+    def named(self, flat: Any) -> dict[str, Any]:
+        """An array laid out like `flat`, as name -> array of that parameter's shape."""
+        sizes = [int(np.prod(p.shape)) for p in self.values()]
+        starts = np.cumsum([0, *sizes]).tolist()
+        parts = zip(self.items(), starts, sizes, strict=False)
+        return {name: flat[at : at + n].reshape(p.shape) for (name, p), at, n in parts}
+
     def writable(self) -> Any:
         """The flat values, to be written to now: graphs recorded before can no longer be used."""
         self.version += 1

@@ -10,7 +10,7 @@ up again: down1.conv1.w ... down4.conv2.b, bottom.conv1.w ..., up4.upconv.w ... 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class UNet:
         self.parameters = Parameters(initial, self.device)
 
     @property
-    def config(self) -> dict[str, int | float]:
+    def config(self) -> dict[str, Any]:
         """What it takes to build the same network again: UNet(**config)."""
         return {
             "depth": self.depth,

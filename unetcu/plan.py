@@ -1,0 +1,3 @@
+"""stub for the moment"""
+def training_memory(net, tile, batch):
+    return 0

@@ -1,0 +1,68 @@
+"""How good a network is on whole images it was not trained on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .infer import whole
+from .instances import label_instances
+from .metrics import Confusion, ObjectCounts, mean_of
+from .samples import Example
+from .settings import Settings
+from .tiles import border, valid_sizes
+from .unet import UNet
+
+LARGEST = 480  # output pixels of a tile; a whole image of up to 512 fits in one at depth 3
+
+
+@dataclass
+class Scores:
+    """loss: the training loss on whole images. iou: mean over the foreground classes. pixel_error:
+    share of wrong pixels. matched: share of objects found one to one, NaN where labels are classes.
+    constant: every pixel got the same class. first: probabilities of the first image."""
+
+    loss: float
+    iou: float
+    pixel_error: float
+    matched: float
+    constant: bool
+    first: NDArray[np.float32]
+
+
+def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scores:
+    """Predict every example tile by tile and score it."""
+    loss = weight = 0.0
+    confusion = Confusion(np.zeros((net.classes, net.classes), np.int64))
+    objects, first, seen = ObjectCounts(), None, set()
+    for e in examples:
+        p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
+        first = p if first is None else first
+        known = e.t >= 0
+        chosen = np.take_along_axis(p, np.maximum(e.t, 0)[..., None], 2)[..., 0]
+        w = np.where(known, e.w, 0).astype(np.float64)
+        loss -= float((w * np.log(np.maximum(chosen, 1e-30))).sum())
+        weight += float(w.sum())
+        predicted = p.argmax(axis=2).astype(np.int32)
+        seen.update(np.unique(predicted).tolist())
+        confusion += Confusion.of(predicted, e.t, net.classes)
+        if e.instances is not None:
+            found = label_instances(1 - p[..., 0], grow=settings.gap)
+            objects += ObjectCounts.of(found, e.instances)
+    assert first is not None
+    return Scores(
+        loss / weight if weight else math.nan,
+        mean_of(confusion.iou[1:]),
+        confusion.pixel_error,
+        objects.matched_share if objects.true else math.nan,
+        len(seen) == 1,
+        first,
+    )
+
+
+def inference_tile(depth: int, side: int) -> int:
+    """Output pixels of a tile for an image whose longer side is `side`: larger tiles waste less."""
+    lost = 2 * border(depth)
+    return valid_sizes(depth, min(side, LARGEST) + lost, 10**9)[0] - lost
