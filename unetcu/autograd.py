@@ -44,6 +44,8 @@ class Tensor:
     ) -> None:
         where = device(on) if isinstance(on, str) else on
         self._hold(where.put(data), where, needs_grad, name)
+        if needs_grad and self.dtype not in (np.float32, np.float64):
+            raise GraphError(f"only float32 and float64 have gradients, not {self.dtype}")
 
     def _hold(self, data: Any, where: Cpu, needs_grad: bool, name: str = "") -> None:
         if isinstance(data, np.ndarray):  # GPU arrays have no such flag; only ops write them
@@ -105,7 +107,7 @@ class Tensor:
             dy = np.ones(self.shape, self.dtype)
         if tuple(np.shape(dy)) != self.shape:
             raise ShapeError(f"dy has shape {tuple(np.shape(dy))}, the tensor {self.shape}")
-        if isinstance(dy, np.ndarray | float | int | list):
+        if isinstance(dy, np.ndarray | np.generic | float | int | list | tuple):
             dy = self.device.put(np.asarray(dy, self.dtype))
         if self.maker is None:
             self.accumulate(dy)
@@ -116,9 +118,14 @@ class Tensor:
             t = order.pop()
             op, gradient = t._take_maker(), waiting.pop(id(t))
             gradients = op.run_backward(gradient)
-            for parent, g in zip(op.inputs, gradients, strict=True):
-                if g is None or not parent.needs_grad:
+            for i, (parent, g) in enumerate(zip(op.inputs, gradients, strict=True)):
+                if not parent.needs_grad:
                     continue
+                if g is None:
+                    raise GraphError(
+                        f"{op.name} has no gradient for its input number {i}, and "
+                        f"{parent.name or 'that tensor'} needs one; give it as a plain tensor"
+                    )
                 if parent.shape != tuple(g.shape):
                     raise ShapeError(
                         f"{op.name}: the gradient of a {parent.shape} input came out {g.shape}"
@@ -214,6 +221,9 @@ class Op:
         where = inputs[0].device
         if any(t.device is not where for t in inputs):
             raise GraphError(f"{self.name}: inputs on {[t.device.name for t in inputs]}")
+        if len({t.dtype for t in inputs if t.dtype.kind == "f"}) > 1:
+            given = ", ".join(str(t.dtype) for t in inputs)
+            raise GraphError(f"{self.name}: inputs of one precision are needed, got {given}")
         self.device, self.out_shape = where, cls.shape(*(t.shape for t in inputs), **options)
         forward = getattr(self, "forward_" + where.kind)
         y = forward(*(t.data for t in inputs), **options)

@@ -85,6 +85,13 @@ class Parameters(Mapping[str, Parameter]):
         self.version += 1
         return self._values
 
+    def gradients(self) -> Any:
+        """The flat gradients, for a step: 0 where no backward has reached a parameter."""
+        for p in self.values():
+            if p.grad is None:  # what stands there belongs to an earlier step
+                self.device.copy(self.device.zeros(p.shape, p.dtype), p.slot)
+        return self.grads
+
     def forget_gradients(self) -> None:
         """Before each step: the next backward writes gradients instead of adding to them."""
         for p in self.values():

@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 _local = threading.local()
 _count: int | None = None
+_blas_lock = threading.Lock()
+_blas_users = 0  # how many are inside one_blas_thread
+_blas_before = 1
 
 # The setter and getter of the thread count in the BLAS libraries that NumPy is built with.
 _BLAS_CONTROLS = [
@@ -79,17 +82,28 @@ def blas_control() -> tuple[Callable[[int], object], Callable[[], int]] | None:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Inside, a matrix product runs on the calling thread alone; afterwards as before."""
+    """Inside, a matrix product runs on the calling thread alone; afterwards as before.
+
+    The switch is one for the whole process: the last to leave turns it back, so that two threads
+    of a program that use the network at the same time cannot change each other's bits.
+    """
+    global _blas_users, _blas_before
     control = blas_control()
-    before = control[1]() if control else 1
-    if control is None or before == 1:
+    if control is None:
         yield
         return
-    control[0](1)
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_before = control[1]()
+            control[0](1)
+        _blas_users += 1
     try:
         yield
     finally:
-        control[0](before)
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                control[0](_blas_before)
 
 
 @functools.cache

@@ -18,11 +18,12 @@ class CropConcat(Op):
 
     @staticmethod
     def shape(skip, x):
-        margins = [s - t for s, t in zip(skip[1:3], x[1:3], strict=True)]
-        if skip[0] != x[0] or min(margins) < 0 or any(m % 2 for m in margins):
+        fits = len(skip) == len(x) == 4 and skip[0] == x[0]
+        margins = [s - t for s, t in zip(skip[1:3], x[1:3], strict=False)]
+        if not fits or min(margins) < 0 or any(m % 2 for m in margins):
             raise ShapeError(
-                f"crop_concat needs a skip map that is larger than x by an even number of "
-                f"pixels (the crop is centred); got skip {skip}, x {x}"
+                f"crop_concat needs a skip map (N,H,W,S) that is larger than x (N,H,W,C) by an "
+                f"even number of pixels (the crop is centred); got skip {skip}, x {x}"
             )
         return *x[:3], skip[3] + x[3]
 
