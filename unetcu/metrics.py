@@ -33,7 +33,7 @@ def overlaps(first: LabelMap, second: LabelMap) -> tuple[Counts, Counts, Counts]
     first, second: integer arrays of one shape, values >= 0. The pairs come in ascending order.
     """
     width = int(second.max(initial=0)) + 1
-    key = first.astype(np.int64).ravel() * width + second.ravel()
+    key = first.astype(np.int64).ravel() * width + second.astype(np.int64).ravel()
     if (int(first.max(initial=0)) + 1) * width <= DENSE_CELLS:
         table = np.bincount(key)
         pair = np.flatnonzero(table)
@@ -211,7 +211,7 @@ def _size(array: LabelMap) -> str:
 
 def _compact(ids: LabelMap) -> LabelMap:
     """The same objects with ids 1..n; 0 stays 0 whether or not it occurs."""
-    _, index = np.unique(np.append(ids, 0), return_inverse=True)
+    _, index = np.unique(np.append(ids, ids.dtype.type(0)), return_inverse=True)
     return index[:-1]
 
 
