@@ -31,6 +31,7 @@ def probe(monkeypatch):
         parser.add_argument("--seed", type=int, default=0, help="of randomness")
         parser.add_argument("--lr", type=float, help="step size")
         parser.add_argument("--resume", action="store_true", help="go on")
+        parser.add_argument("--skip", action="append", default=[], help="leave out")
         parser.add_argument("--tile", type=int, default=8, help="size (default: by itself)")
 
     module.add_arguments = add_arguments
@@ -110,7 +111,7 @@ def test_help_shows_defaults_that_say_something(probe, capsys):
     text = " ".join(word for line in lines for word in line.split())
     assert "how often (default: 3) --seed" in text
     assert "of randomness (default: 0) --lr" in text
-    assert "step size --resume go on --tile" in text
+    assert "step size --resume go on --skip SKIP leave out --tile" in text
     assert text.endswith("size (default: by itself)")
     assert "files to probe options:" in text
 

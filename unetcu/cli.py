@@ -191,7 +191,6 @@ class _Parser(argparse.ArgumentParser):
             prog=f"unetcu {name}",
             description=module.__doc__,
             formatter_class=_Formatter,
-            allow_abbrev=False,
         )
         module.add_arguments(self)
 
@@ -203,9 +202,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def refuse_unknown(self, argv: Sequence[str]) -> None:
-        """Raises UsageError for the first option that does not exist.
+        """Raises UsageError for the first option that does not exist as it is written.
 
-        Left to argparse, `--epoch 3` would be reported as a surplus file name, 3.
+        argparse would take `--ep` for `--epochs`, and report a misspelt `--epohcs 3` as a
+        surplus file name, 3.
         """
         for word in argv:
             flag = word.partition("=")[0]
