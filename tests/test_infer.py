@@ -188,7 +188,7 @@ def test_the_seven_rotations_are_a_group():
         waves = np.sin(0.21 * y + 0.5) + np.sin(0.13 * y + 0.19 * x) + np.cos(0.17 * x - 0.1 * y)
         return waves[..., None].astype(np.float32)
 
-    size = 120
+    size = 150
     y, x = np.indices((size, size)).astype(float)
     back_y = math.cos(TURN) * y - math.sin(TURN) * x
     back_x = math.sin(TURN) * y + math.cos(TURN) * x
@@ -198,7 +198,7 @@ def test_the_seven_rotations_are_a_group():
     kept = [v[(back_y > far) & (back_y < size - far)] for v in (y, x, back_y, back_x)]
     inside = np.all([(v > far) & (v < size - far) for v in kept], axis=0)
     py, px, by, bx = (v[inside] for v in kept)
-    assert inside.sum() > 200
+    assert inside.sum() > 500
 
     def gap(tta: str) -> float:
         from scipy.ndimage import map_coordinates
