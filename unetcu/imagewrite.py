@@ -19,6 +19,7 @@ _WRITTEN = {np.dtype(c) for c in ("?", "u1", "u2", "u4", "i1", "i2", "i4", "f2",
 _IMAGEJ = {np.dtype(code) for code in ("u1", "u2", "f4")}
 _FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3}
 _STRIP_BYTES = 1 << 18
+_CLASSIC_LIMIT = 1 << 32  # offsets of 32 bits reach no further
 _TEXT, _SHORT, _LONG, _LONG8 = 2, 3, 4, 16
 _CODES = {_TEXT: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
 
@@ -62,7 +63,7 @@ class TiffSink:
         rows = min(height, max(1, _STRIP_BYTES // row_bytes))
         # Deflate makes what it cannot shrink larger, by 5 bytes in 16 KiB and 11 for the strip.
         largest = height * row_bytes * 1001 // 1000 + -(-height // rows) * 32 + 1024
-        self._big = pages * largest >= 1 << 32
+        self._big = pages * largest >= _CLASSIC_LIMIT
         if imagej and (self._big or self._dtype not in _IMAGEJ):
             raise DataError(
                 f"{shown(path)} cannot be written for ImageJ, which takes uint8, uint16 and "

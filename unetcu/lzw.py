@@ -16,6 +16,7 @@ CLEAR, END, FIRST = 256, 257, 258
 # widens one code earlier than it must). Step k after a reset adds entry 257 + k; an encoder has to
 # reset before the table of 4096 is full, and as elsewhere 1024 steps of grace are allowed.
 _WIDTHS = np.repeat(np.array([9, 10, 11, 12]), [254, 512, 1024, 3072])
+_WIDER = (254, 766, 1790)
 _PLACES = np.concatenate([[0], np.cumsum(_WIDTHS)])
 
 
@@ -29,11 +30,13 @@ def lzw(data: bytes, most: int) -> bytes:
     padded = np.frombuffer(data + b"\0\0\0", np.uint8).astype(np.int64)
     place, end, length = 0, 8 * len(data), 0
     parts: list[bytes] = []
-    resets = 64 + len(data) // 32  # more would make a decoder slow, and no encoder does it
+    resets = 64 + len(data) // 256  # more would make a decoder slow, and no encoder does it
     while True:
         codes = _codes(padded, place, end)
         stops = np.flatnonzero((codes == CLEAR) | (codes == END))
         steps = int(stops[0]) if stops.size else len(codes)
+        if not stops.size and steps - 1 in _WIDER and codes[-1] == 2 * END:
+            steps -= 1  # an encoder that does not widen for the last code: END in the old width
         part = _strings(codes[:steps], most + 1 - length)
         parts.append(part)
         length += len(part)
@@ -57,13 +60,13 @@ def _codes(data: np.ndarray, place: int, end: int) -> np.ndarray:
         byte = at >> 3
         word = data[byte] << 16 | data[byte + 1] << 8 | data[byte + 2]
         codes = np.concatenate([codes, word >> (24 - width - (at & 7)) & ((1 << width) - 1)])
-        if count < last - first or (codes == CLEAR).any() or (codes == END).any():
+        if (codes == CLEAR).any() or (codes == END).any():
             break
     return codes
 
 
 def _strings(codes: np.ndarray, most: int) -> bytes:
-    """What codes between two resets stand for; only its first `most` bytes."""
+    """What codes between two resets stand for; no more of them than make `most` bytes."""
     steps = np.arange(len(codes))
     parent = codes - FIRST  # the step whose output this one repeats; below 0 for a literal
     if (parent >= steps).any():
@@ -80,9 +83,10 @@ def _strings(codes: np.ndarray, most: int) -> bytes:
     values[starts] = codes & 255  # right at the literals, and only they are read
     sources = np.arange(len(values), dtype=np.int32)
     sources -= np.repeat((starts - starts[parent]).astype(np.int32), sizes)
-    for _ in range(int(sizes.max(initial=1)).bit_length()):  # a chain is no longer than a string
+    # A chain goes back through at most one string, and then through the first byte of another.
+    for _ in range(int(2 * sizes.max(initial=1)).bit_length()):
         sources = sources[sources]
-    return values[sources].tobytes()[:most]
+    return values[sources].tobytes()
 
 
 def packbits(data: bytes, most: int) -> bytes:
