@@ -5,7 +5,7 @@ t.grad becomes dL/dt: every op, asked newest first, turns the gradient of its ou
 gradients of its inputs (the chain rule), and gradients that meet at one tensor are added.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Self
@@ -112,53 +112,30 @@ class Tensor:
         if self.maker is None:
             self.accumulate(dy)
             return
-        waiting = {id(self): dy}  # gradients of inner tensors, each popped when it is used
-        order = _oldest_first(self)
-        while order:  # popped, so that a tensor is freed once its op is done
-            t = order.pop()
-            op, gradient = t._take_maker(), waiting.pop(id(t))
-            gradients = op.run_backward(gradient)
-            for i, (parent, g) in enumerate(zip(op.inputs, gradients, strict=True)):
-                if not parent.needs_grad:
-                    continue
-                if g is None:
-                    raise GraphError(
-                        f"{op.name} has no gradient for its input number {i}, and "
-                        f"{parent.name or 'that tensor'} needs one; give it as a plain tensor"
-                    )
-                if parent.shape != tuple(g.shape):
-                    raise ShapeError(
-                        f"{op.name}: the gradient of a {parent.shape} input came out {g.shape}"
-                    )
-                if parent.maker is None:
-                    parent.accumulate(g)
-                elif id(parent) in waiting:
-                    waiting[id(parent)] = self.device.add(waiting[id(parent)], g)
+        waiting = {id(self.maker): dy}  # gradients of op outputs, each popped when it is used
+        order = _oldest_first(self.maker)
+        while order:  # popped, so that an op's arrays are freed once it is done
+            op = order.pop()
+            for source, g in op.run_backward(waiting.pop(id(op))):
+                if isinstance(source, Tensor):
+                    source.accumulate(g)
+                elif id(source) in waiting:
+                    waiting[id(source)] = self.device.add(waiting[id(source)], g)
                 else:
-                    waiting[id(parent)] = g
-            op.inputs = ()
-
-    def _take_maker(self) -> "Op":
-        """The op that made this tensor; from now on it counts as used."""
-        op = self.maker
-        assert op is not None
-        self.maker = _USED
-        return op
+                    waiting[id(source)] = g
 
     def graph(self) -> Graph:
         """The graph behind this tensor: `print(y.graph())`, or `y.graph().svg()` to draw it."""
-        order = _oldest_first(self)
         nodes: dict[int, Node] = {}
-        for t in order:
-            for p in t.maker.inputs if t.maker else ():
-                if id(p) not in nodes:
-                    kind = "parameter" if p.needs_grad else "input"
-                    nodes[id(p)] = Node(p.name or kind, kind, p.shape, ())
-            maker = t.maker
-            assert maker is not None
-            parents = tuple(nodes[id(p)] for p in maker.inputs)
-            nodes[id(t)] = Node(maker.name, "op", t.shape, parents)
-        if not order:
+        for op in _oldest_first(self.maker) if self.maker else ():
+            for s in op.sources:
+                if isinstance(s, Tensor):
+                    nodes[id(s)] = Node(s.name or "parameter", "parameter", s.shape, ())
+                elif isinstance(s, Node):
+                    nodes[id(s)] = s
+            parents = tuple(nodes[id(s)] for s in op.sources)
+            nodes[id(op)] = Node(op.name, "op", op.out_shape, parents)
+        if not nodes:
             nodes[id(self)] = Node(self.name or "input", "input", self.shape, ())
         return Graph(list(nodes.values()))
 
@@ -176,24 +153,24 @@ class Tensor:
         return f"Tensor({self.shape}, {self.dtype}, on {self.device.name}{made})"
 
 
-def _oldest_first(root: Tensor) -> list[Tensor]:
-    """Every tensor that an op made, each after the tensors it was made from."""
-    order: list[Tensor] = []
+def _oldest_first(last: "Op") -> list["Op"]:
+    """Every op behind (and with) `last`, each after the ops whose outputs it used."""
+    order: list[Op] = []
     seen: set[int] = set()
-    stack = [(root, False)]
+    stack = [(last, False)]
     while stack:  # a stack, not recursion: a deep network must not meet Python's limit
-        t, done = stack.pop()
+        op, done = stack.pop()
         if done:
-            order.append(t)
-        elif id(t) not in seen and t.maker is not None:
-            if t.maker is _USED:
+            order.append(op)
+        elif id(op) not in seen:
+            if op.used:
                 raise GraphError(
                     "this graph was used by an earlier backward(), which freed it; "
                     "run the forward pass again"
                 )
-            seen.add(id(t))
-            stack.append((t, True))
-            stack += [(p, False) for p in t.maker.inputs]
+            seen.add(id(op))
+            stack.append((op, True))
+            stack += [(s, False) for s in op.sources if isinstance(s, Op)]
     return order
 
 
@@ -209,10 +186,14 @@ class Op:
     backward takes dy and returns one gradient (or None) for each input.
     """
 
-    inputs: tuple[Tensor, ...] = ()
     device: Cpu
     out_shape: tuple[int, ...]
     versions: list[int]
+    needs: tuple[bool, ...]  # for each input: is its gradient wanted?
+    # Where each gradient goes: to the op that made the input, or to a leaf; a Node stands for an
+    # input without gradient. The inputs' arrays are not held here: what no op keeps is freed.
+    sources: tuple["Op | Tensor | Node", ...] = ()
+    used = False
 
     @classmethod
     def apply(cls, *inputs: Tensor, **options: Any) -> Tensor:
@@ -225,13 +206,14 @@ class Op:
             given = ", ".join(str(t.dtype) for t in inputs)
             raise GraphError(f"{self.name}: inputs of one precision are needed, got {given}")
         self.device, self.out_shape = where, cls.shape(*(t.shape for t in inputs), **options)
-        forward = getattr(self, "forward_" + where.kind)
-        y = forward(*(t.data for t in inputs), **options)
-        if not (_recording.get() and any(t.needs_grad for t in inputs)):
-            return Tensor.wrap(y, where)
-        out = Tensor.wrap(y, where, needs_grad=True)
-        self.inputs, out.maker = inputs, self
-        self.versions = [t.version for t in inputs]
+        self.needs = tuple(t.needs_grad for t in inputs)
+        y = getattr(self, "forward_" + where.kind)(*(t.data for t in inputs), **options)
+        recorded = _recording.get() and any(self.needs)
+        out = Tensor.wrap(y, where, needs_grad=recorded)
+        if recorded:
+            out.maker = self
+            self.sources = tuple(t.maker or (t if t.needs_grad else _plain(t)) for t in inputs)
+            self.versions = [t.version for t in inputs]
         return out
 
     @property
@@ -244,22 +226,32 @@ class Op:
         """The output's shape; a pure function of the inputs' shapes and the options."""
         raise NotImplementedError
 
-    def run_backward(self, dy: Any) -> Sequence[Any]:
-        """Gradients of the inputs; frees what forward kept."""
-        for t, version in zip(self.inputs, self.versions, strict=True):
-            if t.version != version:
+    def run_backward(self, dy: Any) -> list[tuple["Op | Tensor", Any]]:
+        """(source, gradient) of every input that wants one; frees what forward kept."""
+        for s, version in zip(self.sources, self.versions, strict=True):
+            if isinstance(s, Tensor) and s.version != version:
                 raise GraphError(
-                    f"{self.name}: {t.name or 'an input'} was changed between forward and "
+                    f"{self.name}: {s.name or 'an input'} was changed between forward and "
                     "backward; the gradient would be wrong. Run the forward pass again"
                 )
         gradients = getattr(self, "backward_" + self.device.kind)(dy)
-        for kept in set(vars(self)) - {"inputs", "device", "out_shape"}:
+        result: list[tuple[Op | Tensor, Any]] = []
+        for i, (s, g) in enumerate(zip(self.sources, gradients, strict=True)):
+            if isinstance(s, Node):
+                continue
+            if g is None:
+                raise GraphError(f"{self.name} has no gradient for its input number {i}")
+            wanted = s.shape if isinstance(s, Tensor) else s.out_shape
+            if tuple(g.shape) != wanted:
+                raise ShapeError(
+                    f"{self.name}: the gradient of a {wanted} input came out {g.shape}"
+                )
+            result.append((s, g))
+        for kept in set(vars(self)) - {"device", "out_shape"}:
             delattr(self, kept)
-        return gradients
+        self.used = True
+        return result
 
 
-class _Used(Op):
-    """Stands where the op was, once backward has used it up."""
-
-
-_USED = _Used()
+def _plain(t: Tensor) -> Node:
+    return Node(t.name or "input", "input", t.shape, ())

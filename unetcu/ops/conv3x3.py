@@ -53,7 +53,7 @@ class Conv3x3(Op):
         x, w, y = self.x, self.w, self.y
         N, H, W, K = dy.shape
         C = x.shape[3]
-        wants_dx = self.inputs[0].needs_grad
+        wants_dx = self.needs[0]
         pad = 2 if wants_dx else 0
         padded = self.device.zeros((N, H + 2 * pad, W + 2 * pad, K), dy.dtype)
         rows = rows_a_part(H, 9 * C, W)
