@@ -36,23 +36,26 @@ class Parameter(Tensor):
 class Parameters(Mapping[str, Parameter]):
     """name -> Parameter, in the order given, over `values` and `grads` (both flat, same dtype)."""
 
-    def __init__(self, initial: Mapping[str, np.ndarray], where: Cpu) -> None:
-        """initial: name -> array (any float dtype, one for all); `values` starts as its copy."""
-        dtype = next(iter(initial.values())).dtype
-        size = sum(a.size for a in initial.values())
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        where: Cpu,
+        dtype: np.typing.DTypeLike = np.float32,
+    ) -> None:
+        """One parameter of zeros for each entry of `shapes` (name -> shape)."""
+        sizes = [int(np.prod(shape)) for shape in shapes.values()]
         self.device, self.version = where, 0
-        self._values = where.put(np.concatenate([a.ravel() for a in initial.values()]))
-        self.grads = where.zeros((size,), dtype)
+        self._values = where.zeros((sum(sizes),), dtype)
+        self.grads = where.zeros((sum(sizes),), dtype)
         self._table: dict[str, Parameter] = {}
         start = 0
-        for name, array in initial.items():
-            part = slice(start, start + array.size)
-            tensor = Parameter.wrap(
-                self._values[part].reshape(array.shape), where, needs_grad=True, name=name
-            )
-            tensor.arena, tensor.slot = self, self.grads[part].reshape(array.shape)
+        for (name, shape), size in zip(shapes.items(), sizes, strict=True):
+            part = slice(start, start + size)
+            values = self._values[part].reshape(shape)
+            tensor = Parameter.wrap(values, where, needs_grad=True, name=name)
+            tensor.arena, tensor.slot = self, self.grads[part].reshape(shape)
             self._table[name] = tensor
-            start += array.size
+            start += size
 
     def __getitem__(self, name: str) -> Parameter:
         return self._table[name]
@@ -92,6 +95,13 @@ class Parameters(Mapping[str, Parameter]):
                 self.device.copy(self.device.zeros(p.shape, p.dtype), p.slot)
         return self.grads
 
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Set one parameter to `array`, of its shape (else ShapeError)."""
+        if array.shape != self[name].shape:
+            raise ShapeError(f"{name} is {self[name].shape}, the array given {array.shape}")
+        values = self.device.put(np.asarray(array, self._values.dtype))
+        self.device.copy(values, self.named(self.writable())[name])
+
     def forget_gradients(self) -> None:
         """Before each step: the next backward writes gradients instead of adding to them."""
         for p in self.values():
@@ -107,5 +117,5 @@ class Parameters(Mapping[str, Parameter]):
                     f"weights do not fit: {name} is {theirs.get(name, 'missing')} in what was "
                     f"given, {ours.get(name, 'absent')} in this network"
                 )
-        flat = np.concatenate([np.asarray(arrays[n], self._values.dtype).ravel() for n in ours])
-        self.device.copy(self.device.put(flat), self.writable())
+        for name in ours:
+            self.write(name, arrays[name])

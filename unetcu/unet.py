@@ -71,13 +71,14 @@ class UNet:
         self.depth, self.base, self.in_channels, self.classes = given.values()
         self.dropout = dropout
         self.device = device(on) if isinstance(on, str) else on
-        initial: dict[str, np.ndarray] = {}
-        for i, (name, shape) in enumerate(self.weight_shapes().items()):
+        layers = self.weight_shapes()
+        shapes = {f"{n}.{p}": s if p == "w" else s[-1:] for n, s in layers.items() for p in "wb"}
+        self.parameters = Parameters(shapes, self.device, dtype)
+        for i, (name, shape) in enumerate(layers.items()):
             nodes = shape[2] if name.endswith("upconv") else int(np.prod(shape[:-1]))
-            gauss = stream(seed, i, "initial weights").standard_normal(shape)
-            initial[name + ".w"] = (gauss * np.sqrt(2 / nodes)).astype(dtype)
-            initial[name + ".b"] = np.zeros(shape[-1], dtype)
-        self.parameters = Parameters(initial, self.device)
+            gauss = stream(seed, i, "initial weights").standard_normal(shape, np.float32)
+            gauss *= np.float32(np.sqrt(2 / nodes))
+            self.parameters.write(name + ".w", gauss)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -118,23 +119,22 @@ class UNet:
             raise ShapeError(f"the network takes (N,H,W,{self.in_channels}), got {x.shape}")
         for size in x.shape[1:3]:
             output_size(size, self.depth)
-        skips = []
+        skips = []  # no name but x holds a map, so that one is freed when the next is there
         for level in range(1, self.depth + 1):
-            x = self._two_convolutions(x, f"down{level}")
+            for conv in ("conv1", "conv2"):
+                x = conv3x3(x, *self._weights(f"down{level}.{conv}"), relu=True)
             skips.append(x)
             x = maxpool2(x)
-        x = self._two_convolutions(x, "bottom")
+        for conv in ("conv1", "conv2"):
+            x = conv3x3(x, *self._weights(f"bottom.{conv}"), relu=True)
         if when is not None and self.dropout > 0:
             x = dropout(x, when, rate=self.dropout)
         for level in range(self.depth, 0, -1):
             x = upconv2(x, *self._weights(f"up{level}.upconv"))
             x = crop_concat(skips.pop(), x)
-            x = self._two_convolutions(x, f"up{level}")
+            for conv in ("conv1", "conv2"):
+                x = conv3x3(x, *self._weights(f"up{level}.{conv}"), relu=True)
         return conv1x1(x, *self._weights("head"))
-
-    def _two_convolutions(self, x: Tensor, where: str) -> Tensor:
-        x = conv3x3(x, *self._weights(f"{where}.conv1"), relu=True)
-        return conv3x3(x, *self._weights(f"{where}.conv2"), relu=True)
 
     def _weights(self, layer: str) -> tuple[Tensor, Tensor]:
         return self.parameters[layer + ".w"], self.parameters[layer + ".b"]
