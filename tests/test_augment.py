@@ -1,48 +1,13 @@
-"""Augmentation against images that carry their own positions: ramps, and labels y · W + x.
-
-A cubic spline reproduces a ramp, so the two channels of `ramps` tell from which row and column
-each pixel of a tile was read, and every claim about the warp is a claim about these numbers.
-"""
+"""Augmented tiles: exact crops and symmetries, labels that stay aligned, where tiles are taken."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.interpolate import CubicSpline, RectBivariateSpline
+from made_up_tiles import NONE, STRONG, addresses, draw
 
-from unetcu.augment import SYMMETRIES, Augment, _interpolate, sample
+from unetcu.augment import SYMMETRIES, Augment, sample
 from unetcu.errors import ShapeError, UsageError
-
-NONE = Augment.none()
-
-
-def ramps(height, width):
-    rows, columns = np.mgrid[:height, :width]
-    return np.stack([rows, columns], axis=-1).astype(np.float32)
-
-
-def addresses(height, width):
-    return np.arange(height * width).reshape(height, width)
-
-
-def draw(seed, augment, shape=(64, 80), tile_in=40, tile_out=20, label=None, image=None):
-    height, width = shape
-    label = addresses(height, width) if label is None else label
-    weight = addresses(height, width).astype(np.float32) / 7
-    image = ramps(height, width) if image is None else image
-    rng = np.random.default_rng(seed)
-    return sample(image, label, weight, tile_in, tile_out, rng, augment)
-
-
-def inner(seed, augment, tile_in=61, size=400):
-    """Source rows and columns of a tile that lies well inside its image, (2, n, n) float64."""
-    label = np.full((size, size), -1)
-    middle = slice(size * 2 // 5, size * 3 // 5)
-    label[middle, middle] = 1
-    x, _, _ = draw(seed, augment, (size, size), tile_in, tile_in - 40, label)
-    assert x.min() > 12
-    assert x.max() < size - 13
-    return np.moveaxis(x, -1, 0).astype(np.float64)
 
 
 def test_without_augmentation_a_tile_is_an_exact_crop():
@@ -108,9 +73,6 @@ def test_flips_and_quarter_turns_are_numpys(symmetry, allowed, tile_in, tile_out
     assert set(SYMMETRIES) == {"all", "none", "left-right", "up-down", "transpose", "antitranspose"}
 
 
-STRONG = Augment(contrast=0, brightness=0, gamma=0, noise=0)
-
-
 @pytest.mark.parametrize(
     "augment",
     [
@@ -161,91 +123,6 @@ def test_labels_are_never_invented():
         found |= set(np.unique(t).tolist())
         assert set(np.unique(w)) <= set(addresses(90, 90).astype(np.float32).ravel() / 7)
     assert found == {-1, 0, 7, 300}
-
-
-def test_rotation_and_scale_cover_their_range():
-    angles, factors = [], []
-    for seed in range(150):
-        field = inner(seed, replace(NONE, rotate=180.0, scale=0.2))
-        down = field[:, -1, 30] - field[:, 0, 30]
-        across = field[:, 30, -1] - field[:, 30, 0]
-        assert abs(down @ across) < 1, "right angles stay right"
-        assert np.linalg.det([down, across]) > 0, "no flip"
-        angles.append(np.degrees(np.arctan2(down[1], down[0])))
-        factors.append(np.linalg.norm(down) / 60)
-    assert max(np.diff(sorted(angles))) < 30
-    assert (min(angles), max(angles)) == pytest.approx((-180, 180), abs=15)
-    assert 1 / 1.2 - 1e-3 < min(factors) < 0.86
-    assert 1.16 < max(factors) < 1.2 + 1e-3
-
-
-def test_a_small_rotation_stays_small():
-    angles = []
-    for seed in range(60):
-        field = inner(seed, replace(NONE, rotate=10.0))
-        down = field[:, -1, 30] - field[:, 0, 30]
-        angles.append(np.degrees(np.arctan2(down[1], down[0])))
-        assert abs(field[:, 30, 30] - np.rint(field[:, 30, 30])).max() < 1e-3
-        assert max(np.abs(np.diff(field, 2, axis)).max() for axis in (1, 2)) < 2e-3
-    assert -10.01 < min(angles) < -8
-    assert 8 < max(angles) < 10.01
-
-
-NODES = np.ix_([0, 1], [0, 94, 188], [0, 94, 188])
-
-
-@pytest.fixture(scope="module")
-def displacements():
-    """Elastic displacement fields of 50 tiles of 189 pixels: (50, 2, 189, 189)."""
-    elastic = replace(NONE, elastic=10.0)
-    pairs = [(inner(s, elastic, 189, 500), inner(s, NONE, 189, 500)) for s in range(50)]
-    return np.array([bent - straight for bent, straight in pairs])
-
-
-def test_nodes_move_by_ten_pixels_and_independently(displacements):
-    vectors = np.array([field[NODES] for field in displacements])  # 50 × 18 numbers
-    assert vectors.std() == pytest.approx(10, abs=4 * 10 / np.sqrt(2 * vectors.size))
-    assert abs(vectors.mean()) < 4 * 10 / np.sqrt(vectors.size)
-    assert vectors.std(axis=0).min() > 6
-    assert vectors.std(axis=0).max() < 14
-    between = np.corrcoef(vectors.reshape(50, 18).T)[~np.eye(18, dtype=bool)]
-    assert np.abs(between).max() < 0.6
-
-
-def test_displacements_between_the_nodes_are_a_bicubic_spline(displacements):
-    at, everywhere = [0.0, 94.0, 188.0], np.arange(189.0)
-    for field in displacements[:10]:
-        for component, nodes in zip(field, field[NODES], strict=True):
-            rows = CubicSpline(at, nodes, axis=0, bc_type="natural")(everywhere)
-            wanted = CubicSpline(at, rows, axis=1, bc_type="natural")(everywhere)
-            assert np.abs(component - wanted).max() < 2e-3
-
-
-def test_a_small_tile_is_not_folded():
-    moves = []
-    for seed in range(60):
-        field = inner(seed, replace(NONE, elastic=10.0), tile_in=41)
-        moves.append(field[0, ::40, ::40] - inner(seed, NONE, tile_in=41)[0, ::40, ::40])
-        assert (np.diff(field[0], axis=0) > 0).all()
-        assert (np.diff(field[1], axis=1) > 0).all()
-    assert np.std(moves) == pytest.approx(20 / 8, rel=0.2)
-
-
-@pytest.mark.parametrize(
-    ("shape", "low", "high"), [((40, 31), -45, 75), ((200, 150), 60, 100), ((3, 50), -20, 60)]
-)
-def test_cubic_interpolation_and_mirrored_borders(shape, low, high):
-    """Against FITPACK's spline through the image padded by np.pad."""
-    rng = np.random.default_rng(6)
-    image = rng.random((*shape, 2), dtype=np.float32)
-    pad = 100
-    padded = np.pad(image.astype(np.float64), ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    source = rng.uniform(low, high, (2, 25, 25))
-    planes = _interpolate(image, source)
-    for channel in (0, 1):
-        rows, columns = (np.arange(-pad, n + pad) for n in shape)
-        spline = RectBivariateSpline(rows, columns, padded[..., channel], s=0)
-        assert np.abs(planes[channel] - spline.ev(*source)).max() < 2e-6
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 3), (11, 15)])
@@ -304,89 +181,6 @@ def test_switching_one_variation_off_leaves_the_others():
     plain = draw(9, replace(STRONG, elastic=0.0))
     assert np.array_equal(draw(9, replace(STRONG, elastic=0.0, gamma=0.5, noise=0.1))[1], plain[1])
     assert not np.array_equal(draw(9, STRONG)[1], plain[1])
-
-
-GRAY = np.random.default_rng(10).gamma(2.0, 1.0, (64, 80, 2)).astype(np.float32)
-
-
-def gray(seed, **strengths):
-    """A tile with its gray values varied, and the same tile as it was."""
-    varied = draw(seed, replace(NONE, **strengths), image=GRAY)[0]
-    return varied.astype(np.float64), draw(seed, NONE, image=GRAY)[0].astype(np.float64)
-
-
-def test_contrast():
-    factors = []
-    for seed in range(60):
-        varied, plain = gray(seed, contrast=0.3)
-        assert varied.mean((0, 1)) == pytest.approx(plain.mean((0, 1)), rel=1e-4)
-        factors += (varied.std((0, 1)) / plain.std((0, 1))).tolist()
-    assert 1 / 1.3 - 1e-3 < min(factors) < 0.8
-    assert 1.25 < max(factors) < 1.3 + 1e-3
-    assert np.abs(np.subtract(factors[::2], factors[1::2])).max() > 0.2, "channels vary apart"
-
-
-def test_brightness():
-    shifts = []
-    for seed in range(60):
-        varied, plain = gray(seed, brightness=0.3)
-        difference = (varied - plain) / plain.std((0, 1))
-        assert np.ptp(difference, axis=(0, 1)).max() < 1e-4
-        shifts += difference[0, 0].tolist()
-    assert -0.301 < min(shifts) < -0.25
-    assert 0.25 < max(shifts) < 0.301
-
-
-def test_gamma_contrast_and_brightness_vary_apart():
-    drawn = []
-    for seed in range(60):
-        bent, plain = gray(seed, gamma=0.3)
-        varied, _ = gray(seed, gamma=0.3, contrast=0.3, brightness=0.3)
-        shift = (varied.mean((0, 1)) - bent.mean((0, 1))) / bent.std((0, 1))
-        factor = np.log(varied.std((0, 1)) / bent.std((0, 1)))
-        exponent = np.median(bent, (0, 1)) - np.median(plain, (0, 1))
-        drawn += zip(shift, factor, exponent, strict=True)
-    assert np.abs(np.corrcoef(np.transpose(drawn))[~np.eye(3, dtype=bool)]).max() < 0.3
-
-
-def test_gamma():
-    exponents = []
-    for seed in range(60):
-        varied, plain = gray(seed, gamma=0.5)
-        for channel in (0, 1):
-            v, p = varied[..., channel], plain[..., channel]
-            assert (v.min(), v.max()) == pytest.approx((p.min(), p.max()), rel=1e-5)
-            unit_v, unit_p = ((a - a.min()) / np.ptp(a) for a in (v, p))
-            inside = (unit_p > 0.05) & (unit_p < 0.9)
-            exponent = np.log(unit_v[inside]) / np.log(unit_p[inside])
-            assert np.ptp(exponent) < 1e-3
-            exponents.append(exponent[0])
-    assert 1 / 1.5 - 1e-3 < min(exponents) < 0.75
-    assert 1.4 < max(exponents) < 1.5 + 1e-3
-
-
-def test_noise():
-    levels = []
-    for seed in range(60):
-        varied, plain = gray(seed, noise=0.2)
-        noise = (varied - plain) / plain.std((0, 1))
-        assert np.abs(noise.mean((0, 1))).max() < 0.03
-        assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.15
-        levels += noise.std((0, 1)).tolist()
-    assert 0 <= min(levels) < 0.03
-    assert 0.17 < max(levels) < 0.21
-
-
-def test_gray_values_vary_alike_in_every_range():
-    for seed in range(5):
-        one = draw(seed, Augment(), image=GRAY)[0]
-        other = draw(seed, Augment(), image=GRAY * 1000 - 300)[0]
-        assert other == pytest.approx(one * 1000 - 300, abs=0.2)
-
-
-def test_a_constant_image_stays_constant():
-    x = draw(0, Augment(), image=np.full((64, 80, 1), 0.3, np.float32))[0]
-    assert x == pytest.approx(0.3, abs=1e-6)
 
 
 def test_defaults():
