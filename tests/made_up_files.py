@@ -1,4 +1,4 @@
-"""Small images and masks, and files of them, for tests of what reads files."""
+"""Small images and labels, and files of them, for tests of what reads files."""
 
 import numpy as np
 import tifffile
@@ -35,3 +35,30 @@ def folders(tmp_path, images, labels, parent="labels"):
     for name in labels:
         put(tmp_path / parent / name, mask())
     return tmp_path / "images", tmp_path / parent
+
+
+def discs(pages, height=160, width=170, radius=9, seed=0, touching=False):
+    """Bright discs on dark noise: images uint8 and instance ids uint16, (pages, H, W) each.
+
+    Discs keep clear of each other, or stand side by side in pairs where `touching`.
+    """
+    r = np.random.default_rng(seed)
+    images = r.normal(60, 8, (pages, height, width))
+    ids = np.zeros((pages, height, width), np.uint16)
+    y, x = np.indices((height, width))
+    for page in range(pages):
+        number, gap = 0, 2 * radius + 6
+        places: list[tuple[int, int]] = []
+        for _ in range(height * width // radius**2):
+            place = r.integers(0, height), r.integers(0, width)
+            if any((place[0] - a) ** 2 + (place[1] - b) ** 2 < gap**2 for a, b in places):
+                continue
+            places.append(place)
+            inside = (y - place[0]) ** 2 + (x - place[1]) ** 2 <= radius**2
+            number += 1
+            ids[page][inside] = number
+            if touching and (inside & (x > place[1])).any() and (inside & (x <= place[1])).any():
+                number += 1
+                ids[page][inside & (x > place[1])] = number
+            images[page][inside] += 70
+    return images.clip(0, 255).astype(np.uint8), ids

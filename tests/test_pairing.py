@@ -121,6 +121,7 @@ REFUSED = {
     "two images": (named(["a.tif", "a.png"], ["a.tif"]), "two images of one name"),
     "empty folder": (empty_folder, "images holds no TIFF or PNG file but nothing"),
     "file and folder": (lambda p: (p, put(p / "x.tif", pixels())), "is a folder and .*x.tif is"),
+    "missing alone": (lambda p: (p / "none",), "none does not exist"),
     "no labels": (lambda p: (put(p / "x.tif", pixels()),), "was given without labels"),
     "no folders": (lambda p: (p,), "holds no folders images/ and labels/"),
     "both kinds": (both_kinds, "both labels/ and masks/"),

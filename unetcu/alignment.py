@@ -34,7 +34,7 @@ TURNS: dict[str, Callable[[Map], Map]] = {
 
 
 def misalignments(dataset: Dataset) -> list[str]:
-    """One line for each way in which the labels seem not to lie on the images; mostly none."""
+    """The likeliest way in which the labels do not lie on the images, in one line; mostly none."""
     looked_at = np.unique(np.linspace(0, len(dataset) - 1, PAGES).round().astype(int)).tolist()
     pages = [(i, _outline(dataset.labels[i])) for i in looked_at]
     pages = [(i, outline) for i, outline in pages if outline.any()]
@@ -43,7 +43,7 @@ def misalignments(dataset: Dataset) -> list[str]:
     edges = {i: _edges(dataset.images[i]) for i, _ in pages}
     reach = min(REACH, *(side // 8 for _, outline in pages for side in outline.shape))
     here = _mean([_agreement(edges[i], outline) for i, outline in pages])
-    found = []
+    better = []  # (agreement, line)
     if reach >= 2:
         shifts = _mean([_shifted(edges[i], outline, reach) for i, outline in pages])
         down, right = (int(v) - reach for v in np.unravel_index(shifts.argmax(), shifts.shape))
@@ -54,11 +54,13 @@ def misalignments(dataset: Dataset) -> list[str]:
                 for by, forward, back in ((down, "down", "up"), (right, "right", "left"))
                 if by
             )
-            found.append(f"labels look shifted: they fit the images better when moved {way}")
+            better.append((best, f"look shifted: they fit the images better when moved {way}"))
     for name, turn in TURNS.items():
         turned = [(i, turn(o)) for i, o in pages if turn(o).shape == o.shape]
-        if turned and _clearly(_mean([_agreement(edges[i], o) for i, o in turned]), here, 2):
-            found.append(f"labels fit the images better when {name}")
+        if turned:
+            best = _mean([_agreement(edges[i], outline) for i, outline in turned])
+            if _clearly(best, here, 2):
+                better.append((best, f"fit the images better when {name}"))
     for step, which in ((1, "next"), (-1, "previous")):
         others = [(i, i + step, outline) for i, outline in pages if 0 <= i + step < len(dataset)]
         moved = [
@@ -66,12 +68,14 @@ def misalignments(dataset: Dataset) -> list[str]:
             for i, k, outline in others
             if dataset.labels[i].shape == dataset.labels[k].shape
         ]
-        if moved and _clearly(_mean(moved), here, 2):
-            found.append(f"labels fit the {which} image better than their own: look at the order")
-    if not found and here < 0.05:
-        found.append("outlines of the labels do not follow edges in the images: look at whether "
-                     "each label is that of its image")  # fmt: skip
-    return found
+        if moved and _clearly(best := _mean(moved), here, 2):
+            better.append((best, f"fit the {which} image better than their own: look at the order"))
+    if better:
+        return [f"labels {max(better)[1]}"]
+    if here < 0.05:
+        return ["outlines of the labels do not follow edges in the images: look at whether each "
+                "label is that of its image"]  # fmt: skip
+    return []
 
 
 def _clearly(other: float, here: float, factor: float) -> bool:

@@ -21,7 +21,6 @@ from collections import Counter
 from typing import Any
 
 from unetcu import survey
-from unetcu.cli import main
 from unetcu.data import Dataset, describe_split, load, split, split_warnings
 from unetcu.labels import LabelError
 from unetcu.pairing import Name
@@ -246,4 +245,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    from unetcu.cli import main
+
     sys.exit(main("check"))

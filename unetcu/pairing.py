@@ -28,13 +28,11 @@ def find_pairs(images: Name, labels: Name | None) -> tuple[list[Pair], list[str]
     images, labels: two files, or two folders; or one folder that holds folders images/ and labels/
     (or masks/), with labels None. Raises DataError where the pairs are not beyond doubt.
     """
-    images = Path(images)
-    if labels is None:
-        images, labels = _children(images)
-    labels = Path(labels)
-    for path in (images, labels):
-        if not os.path.exists(path):
-            raise DataError(f"{shown(path)} does not exist: give files or folders that do")
+    for name in (images, labels):
+        if name is not None and not os.path.exists(name):
+            raise DataError(f"{shown(name)} does not exist: give files or folders that do")
+    images, labels = (images, labels) if labels is not None else _children(Path(images))
+    images, labels = Path(images), Path(labels)
     if images.is_dir() != labels.is_dir():
         folder, file = (images, labels) if images.is_dir() else (labels, images)
         raise DataError(f"{shown(folder)} is a folder and {shown(file)} is not: give two files or "
