@@ -66,7 +66,7 @@ def product_over_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows = slice(i * step, (i + 1) * step)
         return a[rows].T @ b[rows]
 
-    return ordered_sum(part, -(-len(a) // step))
+    return ordered_sum(part, max(1, -(-len(a) // step)))
 
 
 def ordered_sum(part, parts: int) -> np.ndarray:  # type: ignore[no-untyped-def]
@@ -89,4 +89,4 @@ def rows_a_part(rows: int, terms: int, pixels: int) -> int:
     """
     per_part = max(2**18 // max(terms, 1), 256) / max(pixels, 1)
     parts = max(1, round(rows / max(per_part, 1)))
-    return -(-rows // parts)
+    return max(1, -(-rows // parts))

@@ -1,0 +1,20 @@
+"""What every test may ask for: `on`, each device in turn, and `rng`, seeded by the test's name."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+DEVICES = ["cpu"]
+
+
+@pytest.fixture(params=DEVICES)
+def on(request):
+    """The name of a device; a test that asks for it runs once on each."""
+    return request.param
+
+
+@pytest.fixture
+def rng(request):
+    """The same numbers at every run, other numbers for every test."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
