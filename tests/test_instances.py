@@ -64,6 +64,9 @@ def test_defaults_drop_specks_and_close_the_gap_that_training_opens():
     assert (ids[:5, :6] == 1).all()
     assert (ids[:5, 6:12] == 2).all()
     assert (ids[7:] == 0).all()
+    assert found(page("#" * 19 + ".." + "#" * 20), min_size=20) == ["0" * 21 + "1" * 20]
+    assert label_instances(page("#" * 19 + ".." + "#" * 20)).max() == 1
+    assert label_instances(page("#" * 20 + "..." + "#" * 20))[0, 20:23].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("wide", range(1, 8))
@@ -123,6 +126,8 @@ def test_holes_are_filled_when_asked_and_only_inside_one_object():
     assert found(nested, fill_holes=True) == found(nested)
     two_around = page(".##.", "#..#", "#..#", ".##.")
     assert found(two_around, fill_holes=True) == found(two_around)
+    for rows in (("###.", "#..#", "#..#", ".###"), (".###", "#..#", "#..#", "###.")):
+        assert found(page(*rows), fill_holes=True) == found(page(*rows))
     open_bay = page("###", "#..", "###")
     assert found(open_bay, fill_holes=True) == ["111", "100", "111"]
     diagonal_way_out = page("####", "#..#", "#.#.", "####")
@@ -181,6 +186,13 @@ def test_otsu_splits_where_the_variance_between_the_classes_is_largest():
         )
         image = np.clip(image.round(), 0, 255).astype(np.uint8)
         assert ((image >= otsu_threshold(image)) == (image >= otsu_by_loops(image))).all()
+
+
+def test_a_pixel_at_the_threshold_is_bright():
+    ramp = np.arange(257, dtype=np.uint16)[None]  # bins of width 1: a value lies on each edge
+    bright = ramp >= otsu_by_loops(ramp)
+    assert np.array_equal(otsu_parts(ramp) > 0, bright)
+    assert np.array_equal(otsu_parts(ramp, bright=False) > 0, ~bright)
 
 
 def test_otsu_of_any_type_and_of_a_constant_image():

@@ -184,7 +184,7 @@ def test_ids_belong_to_their_page_and_ap_is_the_mean_over_pages():
     found = object_counts(np.stack([one, miss]), stack)
     assert (found.true, found.predicted, found.matched) == (4, 3, 3)
     assert found.ap50 == pytest.approx((1 + 1 / 2) / 2)  # not 3 of 4
-    assert found.seg == 0.75
+    assert found.seg == found.matched_share == 0.75
 
 
 def test_without_objects_the_scores_are_undefined():

@@ -80,6 +80,12 @@ def test_a_long_staircase_of_ties_agrees_with_the_queue():
         assert np.array_equal(found, flood_by_queue(mask))
 
 
+def test_a_pixel_behind_borders_that_learns_of_a_region_in_its_own_step():
+    rows = ("01000001", "11000001", "00001000", "01000111", "00110000", "10001000", "00000100")
+    mask = np.array([[c == "1" for c in row] for row in rows])
+    assert np.array_equal(thinned_regions(mask[None])[0], flood_by_queue(mask))
+
+
 def test_borders_become_one_pixel_and_ties_go_to_the_first_column_then_row():
     row = [[1, 0, 0, 0, 1, 0, 0, 1]]
     odd_then_even = thinned_regions(np.array([row], bool))[0]

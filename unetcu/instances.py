@@ -137,9 +137,9 @@ def _close_gaps(labels: Labels, grow: int) -> None:
     """Grow objects into the background between them, in place.
 
     With d1 and d2 the distances of a background pixel to the nearest and the second nearest
-    object, it lies in a gap of d1 + d2 - 1 pixels. It goes to the nearest, of several the one
-    with the lowest id, if d1 <= grow and the gap is at most 2 grow wide. Distances are those of
-    a chess king, as the square of `separate` measures them.
+    object, it lies in a gap of d1 + d2 - 1 pixels. If that is at most 2 grow (so that d1 <= grow)
+    it goes to the nearest object, of several to the one with the lowest id. Distances are those
+    of a chess king, as the square of `separate` measures them.
     """
     from scipy import ndimage
 
@@ -158,5 +158,5 @@ def _close_gaps(labels: Labels, grow: int) -> None:
         nearest[first] = low[first]
         np.minimum(d1, distance, out=d1, where=high > 0)
         np.minimum(d2, distance, out=d2, where=(high > 0) & (low != high))
-    grown = ground & (d1 <= grow) & (d1 + d2 <= 2 * grow + 1)
+    grown = ground & (d1 + d2 <= 2 * grow + 1)
     labels[grown] = nearest[grown]
