@@ -5,6 +5,7 @@ t.grad becomes dL/dt: every op, asked newest first, turns the gradient of its ou
 gradients of its inputs (the chain rule), and gradients that meet at one tensor are added.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -140,17 +141,22 @@ class Tensor:
         return Graph(list(nodes.values()))
 
     def __add__(self, other: "Tensor") -> "Tensor":
-        return self.operators["add"](self, other)
+        return _operator("add")(self, other)
 
     def __mul__(self, other: "Tensor") -> "Tensor":
-        return self.operators["multiply"](self, other)
+        return _operator("multiply")(self, other)
 
     def __matmul__(self, other: "Tensor") -> "Tensor":
-        return self.operators["matmul"](self, other)
+        return _operator("matmul")(self, other)
 
     def __repr__(self) -> str:
         made = f", made by {self.maker.name}" if self.maker else ""
         return f"Tensor({self.shape}, {self.dtype}, on {self.device.name}{made})"
+
+
+def _operator(name: str) -> Callable[..., Tensor]:
+    importlib.import_module("unetcu.ops")  # the first time this fills the table
+    return Tensor.operators[name]
 
 
 def _oldest_first(last: "Op") -> list["Op"]:
@@ -165,8 +171,7 @@ def _oldest_first(last: "Op") -> list["Op"]:
         elif id(op) not in seen:
             if op.used:
                 raise GraphError(
-                    "this graph was used by an earlier backward(), which freed it; "
-                    "run the forward pass again"
+                    "an earlier backward() has used this graph up; run the forward pass again"
                 )
             seen.add(id(op))
             stack.append((op, True))
@@ -243,9 +248,7 @@ class Op:
                 raise GraphError(f"{self.name} has no gradient for its input number {i}")
             wanted = s.shape if isinstance(s, Tensor) else s.out_shape
             if tuple(g.shape) != wanted:
-                raise ShapeError(
-                    f"{self.name}: the gradient of a {wanted} input came out {g.shape}"
-                )
+                raise ShapeError(f"{self.name}: the gradient of a {wanted} input is {g.shape}")
             result.append((s, g))
         for kept in set(vars(self)) - {"device", "out_shape"}:
             delattr(self, kept)
