@@ -66,6 +66,21 @@ def test_labels_one_page_off(by, which):
     assert f"the {which} image" in line
 
 
+def test_only_the_likeliest_is_said():
+    """In a regular pattern the labels upside down fit somewhat when they are moved, too."""
+    r = np.random.default_rng(0)
+    y, x = np.indices((200, 210))
+    ids = np.zeros((200, 210), np.uint16)
+    for top in range(20, 180, 30):
+        for left in range(20, 190, 30):
+            a, b = top + r.integers(-3, 4), left + r.integers(-3, 4)
+            ids[(y - a) ** 2 + (x - b) ** 2 < 90] = 1
+    images = (ids[None] * 90 + r.integers(0, 40, (2, 200, 210))).astype(np.uint8)
+    upside_down = [ids[::-1]] * 2
+    (line,) = misalignments(dataset(images, upside_down))
+    assert line == "labels fit the images better when flipped upside down"
+
+
 def test_labels_of_other_images():
     images, _ = discs(4, seed=0)
     _, ids = discs(4, seed=99)

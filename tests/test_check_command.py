@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,10 +21,10 @@ def cells(tmp_path):
 
 def side_by_side(page):
     """Every two different ids that stand next to or below each other."""
-    for a, b in zip(page, page[1:], strict=False):
+    for a, b in pairwise(page):
         yield from ((p, q) for p, q in zip(a, b, strict=True) if p and q and p != q)
     for row in page:
-        yield from ((p, q) for p, q in zip(row, row[1:], strict=False) if p and q and p != q)
+        yield from ((p, q) for p, q in pairwise(row) if p and q and p != q)
 
 
 def test_what_it_finds_in_a_stack_of_cells(cells):
@@ -124,6 +125,16 @@ def test_a_class_that_is_absent(tmp_path):
     assert found["flags"]["classes"] == 3
     assert [c["pixels"] > 0 for c in found["labels"]["classes"]] == [True, False, True]
     assert any("class 1" in line for line in found["warnings"])
+
+
+def test_a_value_of_0_can_be_ignored(tmp_path):
+    t = mask(3, value=1) + 1
+    t[:, :2] = 0
+    found = check(
+        put(tmp_path / "x.tif", pixels(3)), put(tmp_path / "t.tif", t), ignore=0, classes=3
+    )
+    assert found["flags"]["ignore"] == 0
+    assert found["labels"]["ignored"] == 3 * 2 * 34
 
 
 def test_folders_are_split_by_share_and_one_image_not_at_all(tmp_path):

@@ -108,8 +108,9 @@ def test_ignored_values_of_any_type():
 
 def test_labels_that_look_like_instances_ask_for_the_flag():
     m = cells()
-    m[4, 4 + 11 * 3] = 0  # a cell with a hole, and one with a speck elsewhere
-    m[59, 69] = 2
+    m[5::12, 6::11] = 0  # a hole in every cell, and specks of most of them elsewhere
+    specks = m[59, 1:69:2]
+    specks[:] = np.arange(1, specks.size + 1) % m.max()
     with pytest.raises(LabelError, match="--instances") as caught:
         read(m)
     assert caught.value.options == {"instances": True}
@@ -118,6 +119,12 @@ def test_labels_that_look_like_instances_ask_for_the_flag():
         read(three)
     assert np.array_equal(read(three, classes=3).maps[0], three)
     assert np.array_equal(read(m, classes=40).maps[0], m)
+
+
+def test_dots_of_single_pixels_are_instances():
+    m = np.zeros((60, 70), np.int64)
+    m[3::10, 4::10] = np.arange(1, 43).reshape(6, 7)
+    assert np.array_equal(read(m, instances=True).maps[0], m)
 
 
 def test_classes_given_as_instances_are_remarked_on():
@@ -131,6 +138,14 @@ def test_many_objects_in_one_page_and_few_in_others_are_no_jpeg():
     maps = [np.where(cells() < 31, cells(), 0) for _ in range(5)]
     got = read(*maps, crowded, instances=True)
     assert np.array_equal(got.maps[-1], crowded)
+
+
+def test_ids_near_0_and_255_are_no_jpeg():
+    dark = np.where(cells() < 31, cells(), 0)
+    bright = np.where(dark > 0, dark + 224, 0)
+    assert np.array_equal(read(dark, bright, instances=True).maps[1], bright)
+    classes = scattered([*range(31), 250])
+    assert np.array_equal(read(classes, classes=256).maps[0], classes)
 
 
 def jpeg(mask, quality):
@@ -168,6 +183,9 @@ def test_images_given_as_labels_are_refused(options):
         read(noise, **options)
     with pytest.raises(DataError, match="IMAGES first"):
         read(noise * 200, dtype=np.uint16, **options)
+    steps = scattered(range(0, 200, 5))
+    with pytest.raises(DataError, match="IMAGES"):
+        read(steps, **options)
     with pytest.raises(DataError, match=r"page0 holds .*IMAGES first"):
         read(noise / 255, dtype=np.float32, **options)
 

@@ -38,6 +38,11 @@ def test_objects_that_are_instances():
     assert got["diameter"] == pytest.approx(want, rel=0.02)
 
 
+def test_a_pair_that_touches_on_two_sides_is_one_pair():
+    ids = [[1, 1, 2, 2], [2, 2, 1, 1], [0, 3, 3, 3]]
+    assert survey.objects(dataset([ids], instances=True))["touching_pairs"] == 3
+
+
 def test_objects_that_are_connected_pieces():
     got = survey.objects(dataset([np.clip(m, -1, 1) for m in CELLS]))
     assert (got["count"], got["specks"], got["touching_pairs"]) == (2, 0, 0)
