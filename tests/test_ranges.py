@@ -107,7 +107,9 @@ def test_auto_depends_on_how_brightness_differs_in_the_whole_set():
     assert "fold" in str(fit(gains))
     offsets = [picture(i, offset=1500 * i) for i in range(8)]
     assert fit(offsets).kind == "image"
-    assert "medians" in str(fit(offsets))
+    assert "middle" in str(fit(offsets))
+    masks = [np.indices((9, 100, 1))[1] < share for share in (10, 30, 45, 55, 70, 90)]
+    assert fit(masks).kind == "dtype"  # half-filled or not, their values mean the same
     many = [picture(i) for i in range(20)]
     for odd in (np.zeros((37, 53, 1), np.uint16), picture(0, gain=0.2, offset=800)):
         assert fit([*many, odd]).kind == "set"

@@ -138,9 +138,9 @@ _TYPES = {np.dtype(code).name for code in "?bBhHiIlLqQefd"}
 def fit(images: Sequence[Raw], kind: str = "auto") -> Range:
     """The rule for a data set: images are (H, W, C) arrays of one data type, of any sizes.
 
-    kind "auto" takes "image" where brightness differs much between images: the 1 % to 99.8 %
-    width by more than a factor 2, or the median by more than half a width, between the 10th and
-    the 90th of 100 images; else "dtype" for 8-bit data and "set" for all other.
+    kind "auto" takes "image" where brightness differs much between images: the width from the 1 %
+    to the 99.8 % value by more than a factor 2, or the middle between these two by more than half
+    a width, from the 10th to the 90th of 100 images; else "dtype" for 8-bit data, "set" for other.
     Raises UsageError for an unknown kind and for "dtype" with float images.
     """
     check_kind(kind)
@@ -150,13 +150,13 @@ def fit(images: Sequence[Raw], kind: str = "auto") -> Range:
     levels, samples = [], []
     for raw in progress(images, "measuring brightness"):
         grid = _grid(raw, SAMPLE)
-        levels.append(_percentiles(grid, (1, 50, 99.8)))
+        levels.append(_percentiles(grid, (1, 99.8)))
         thin = _grid(grid, max(2**10, 2**22 // len(images)))
         samples.append(_flat(thin))
-    low, median, high = np.stack(levels, axis=1)  # each (images, channels)
+    low, high = np.stack(levels, axis=1)  # each (images, channels)
     why = ""
     if kind == "auto":
-        kind, why = _choose(dtype, high - low, median)
+        kind, why = _choose(dtype, low, high)
     if kind == "image":
         least = np.min(np.where(high > low, high - low, np.inf), axis=0) / 4
         width = np.where(np.isfinite(least), least, 1.0)
@@ -185,17 +185,19 @@ def check_kind(kind: str) -> None:
         raise UsageError(f"--range {kind} is not known: use auto, {', '.join(KINDS)}")
 
 
-def _choose(dtype: np.dtype[Any], widths: Levels, medians: Levels) -> tuple[str, str]:
+def _choose(dtype: np.dtype[Any], lows: Levels, highs: Levels) -> tuple[str, str]:
     """The kind that "auto" stands for, and why."""
-    for width, median in zip(widths.T, medians.T, strict=True):
-        if not (width > 0).any():
+    for low, high in zip(lows.T, highs.T, strict=True):
+        width = (high - low)[high > low]  # a constant image says nothing
+        middle = ((low + high) / 2)[high > low]
+        if not width.size:
             continue
-        dim, bright = np.percentile(width[width > 0], (10, 90))
+        dim, bright = np.percentile(width, (10, 90))
         if bright > 2 * dim:
             return "image", f"contrast differs {bright / dim:.1f}-fold between images"
-        dark, light = np.percentile(median, (10, 90))
-        if light - dark > 0.5 * np.median(width[width > 0]):
-            return "image", f"medians differ from {dark:.6g} to {light:.6g} between images"
+        dark, light = np.percentile(middle, (10, 90))
+        if light - dark > 0.5 * np.median(width):
+            return "image", f"the middle of the range differs by {light - dark:.6g} between images"
     return ("dtype" if dtype.itemsize == 1 else "set"), "brightness is alike in all images"
 
 

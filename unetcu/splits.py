@@ -67,7 +67,7 @@ def _pages(val: str, count: int) -> set[int]:
 def describe_split(dataset: Dataset, training: Sequence[int], validation: Sequence[int]) -> str:
     """The line that says which images are trained on and which are kept for validation."""
     if not validation:
-        return f"validation: none, all {len(training)} images are trained on"
+        return f"validation: none, every image ({len(training)}) is trained on"
     first, last = validation[0], validation[-1]
     run = last - first + 1 == len(validation)
     if run and len(validation) > 3:
