@@ -39,6 +39,13 @@ def test_one_bit_images_and_labels(tmp_path):
     assert np.isfinite(got.range.apply(got.images[1])).all()
 
 
+def test_an_image_of_one_pixel(tmp_path):
+    got = load(put(tmp_path / "x.png", pixels(1, 1, 1)), put(tmp_path / "t.png", mask(1, 1, 1)))
+    assert got.names == ["x.png"]
+    assert np.isfinite(got.range.apply(got.images[0])).all()
+    assert got.labels[0].tolist() == [[0]]
+
+
 def test_twelve_bits_in_sixteen(tmp_path):
     x = pixels(3, dtype=np.uint16) * 20
     got = load(put(tmp_path / "x.tif", x), put(tmp_path / "t.tif", mask(3)))
