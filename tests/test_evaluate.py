@@ -21,7 +21,7 @@ def neurites(pages=2, size=30):
     for page in range(pages):
         lines = np.arange(size) % (9 + page) > 2
         inside[page] = 255 * (lines[:, None] & lines)
-    probability = 0.6 * inside / 255 + 0.4 * rng.random(inside.shape)
+    probability = 0.45 * (inside / 255) + 0.55 * rng.random(inside.shape)
     return probability.astype(np.float32), inside
 
 
@@ -90,7 +90,7 @@ def test_a_class_mask_has_no_threshold(tmp_path):
     assert found["threshold"] is None
     assert found["best_threshold"] == {}
     isbi = isbi_scores(mask.astype(float), (truth > 0).astype(int), (0.5,))
-    assert found["scores"]["v_rand"] == isbi.v_rand
+    assert found["scores"]["v_rand"] == isbi.v_rand != isbi.v_info
     assert found["scores"]["rand_error"] == isbi.rand_error
     assert found["scores"]["pixel_error"] == approx(pixel_error(mask, (truth > 0).astype(int)))
     one = evaluate(tmp_path / "p.tif", tmp_path / "p.tif")
@@ -158,6 +158,10 @@ def test_true_instances_given_as_a_mask_are_its_parts(tmp_path):
     files = put(tmp_path / "p.tif", ids), put(tmp_path / "t.tif", mask)
     found = evaluate(*files, instances=True)
     assert found["scores"]["matched"] == 1
+    mask[0, 2:10, 6:10] = 7
+    hidden = evaluate(files[0], put(tmp_path / "t.tif", mask), instances=True, ignore=7)["scores"]
+    assert hidden["pixel_error"] == 0
+    assert hidden["seg"] == hidden["matched"] == 1
     assert any("t.tif holds one value" in note for note in found["notes"])
 
 
@@ -185,3 +189,5 @@ def test_an_object_score_without_objects_is_none(tmp_path):
     found = evaluate(*files, instances=True)
     assert found["pages"][1]["seg"] is found["pages"][1]["ap50"] is None
     assert found["scores"]["seg"] == found["scores"]["ap50"] == 1
+    files = put(tmp_path / "p.tif", ids * 0), put(tmp_path / "t.tif", ids * 0)
+    assert evaluate(*files, instances=True)["scores"]["seg"] is None

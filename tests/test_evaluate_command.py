@@ -73,6 +73,7 @@ def test_json_is_the_function_s_answer_and_nothing_else(tmp_path, capsys):
     [
         (np.zeros((2, 8, 8), np.uint8), cells(3), IDS, "predicted: 2, pages of truth: 3"),
         (np.zeros((3, 40, 41), np.uint8), cells(3), IDS, "40 × 41 pixels and its truth"),
+        (np.zeros((3, 41, 40), np.uint8), cells(3), IDS, "41 × 40 pixels and its truth"),
         (cells(3), cells(3) > 0, (), "for instance ids say --instances"),
         (np.full((3, 40, 40), 1.5, np.float32), cells(3), IDS, "p.tif[0] holds 1.5"),
         (np.full((3, 40, 40), -0.5, np.float32), cells(3), IDS, "holds -0.5: a prob"),
@@ -89,6 +90,26 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, capsys, predicted, t
     assert err.count("\n") == 1
     assert err.startswith("unetcu evaluate: ")
     assert says in err
+
+
+def test_options_reach_the_function_and_notes_go_to_stderr(tmp_path, capsys):
+    mask = 255 * (cells() > 0).astype(np.uint8)
+    mask[:, 30:] = 3
+    files = put(tmp_path / "p.tif", mask // 255), put(tmp_path / "t.tif", mask)
+    code, out, err = run(capsys, *files, "--instances", "--ignore", "3")
+    assert code == 0
+    assert out.startswith("class mask, its connected parts as objects, against instance ids: 3")
+    assert err == "t.tif holds one value besides 0: its connected parts are the objects\n"
+    assert "pixel error      0.0000" in out
+    _, out, _ = run(capsys, *files, "--ignore", "3")
+    assert out.startswith("class mask, against 2 classes")
+    _, out, _ = run(capsys, files[0], files[0], "--classes", "4")
+    assert out.startswith("class mask, against 4 classes")
+    assert "1.0000, 1.0000, n/a, n/a" in out
+    half = put(tmp_path / "h.tif", mask.astype(np.float32) / 510)  # 0.5 inside
+    _, low, _ = run(capsys, half, files[1], "--ignore", "3", "--threshold", "0.4")
+    assert low.startswith("probability of foreground above 0.4, against 2 classes")
+    assert "pixel error      0.0000" in low
 
 
 def test_files_that_are_not_there_are_named(tmp_path, capsys):

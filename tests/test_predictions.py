@@ -102,6 +102,7 @@ def test_values_of_masks(tmp_path):
     for stored in (
         page(4),
         255 * page(4),
+        2 * page(4),
         7 * page(4),
         page(4).astype(bool),
         page(4, dtype=np.int32),
@@ -119,6 +120,10 @@ def test_values_of_masks(tmp_path):
     ):
         with pytest.raises(DataError, match=says):
             pair(put(tmp_path / "p.tif", bad), truth)
+    three = put(tmp_path / "three.tif", page(3) + page(1))
+    full = put(tmp_path / "p.tif", np.full((1, 12, 12), 255, np.uint8))
+    with pytest.raises(DataError, match="holds 255 and the truth has 3 classes"):
+        pair(full, three, classes=3)
 
 
 def test_values_of_instances(tmp_path):

@@ -173,7 +173,7 @@ def table(result: dict[str, Any], pages: bool = False) -> str:
             meaning += ": " + ", ".join(map(_number, each))
         if name in best:
             meaning += f"; at threshold {best[name]:g}"
-        lines.append(f"{label:<17}{_number(scores[name])}  {meaning}")
+        lines.append(f"{label:<17}{_number(scores[name]):<6}  {meaning}")
     return "\n".join(lines)
 
 
@@ -189,7 +189,7 @@ def _what(result: dict[str, Any]) -> str:
 
 
 def _number(score: float | None) -> str:
-    return "   n/a" if score is None else f"{score:.4f}"
+    return "n/a" if score is None else f"{score:.4f}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -116,17 +116,14 @@ def _fill_holes(labels: Labels) -> None:
     # Objects are 4-connected, so the background is 8-connected: a diagonal gap lets it out.
     around = np.pad(labels, 1)
     ground, count = ndimage.label(around == 0, structure=np.ones((3, 3)))
-    none = np.iinfo(np.int32).max
-    lowest = np.full(count + 1, none, np.int32)
+    lowest = np.full(count + 1, np.iinfo(np.int32).max, np.int32)
     highest = np.zeros(count + 1, np.int32)
-    for here, there in (
-        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-    ):
-        for a, b in ((here, there), (there, here)):
-            edge = (around[a] == 0) & (around[b] > 0)
-            np.minimum.at(lowest, ground[a][edge], around[b][edge])
-            np.maximum.at(highest, ground[a][edge], around[b][edge])
+    # The object around a hole lies above its first row, one inside it above the row below that
+    # object: looking up from every background pixel sees both.
+    above, below = around[:-1], ground[1:]
+    edge = (below > 0) & (above > 0)
+    np.minimum.at(lowest, below[edge], above[edge])
+    np.maximum.at(highest, below[edge], above[edge])
     owner = np.where(lowest == highest, highest, 0)
     owner[ground[0, 0]] = 0  # the part that reaches the padding is outside
     around += owner[ground]
