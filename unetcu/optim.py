@@ -38,12 +38,12 @@ class Optimizer:
         if not (np.isfinite(lr) and lr > 0):
             raise UsageError(f"the learning rate must be positive and finite, got {lr}")
         device = self.parameters.device
-        device.copy(device.put(np.array([lr, steps_done], np.float64)), self.hyper)
+        device.copy(np.array([lr, steps_done], np.float64), self.hyper)
 
     def step(self) -> None:
-        """Move every parameter by its gradient in `parameters.grads`."""
+        """Move every parameter by its gradient."""
         self.hyper[1] += 1
-        values, grads = self.parameters.writable(), self.parameters.grads
+        values, grads = self.parameters.writable(), self.parameters.gradients()
         arrays = [values, grads, *self.state.values()]
 
         def part(i: int) -> None:
@@ -103,3 +103,28 @@ class AdamW(Optimizer):
         size += number(self.eps)
         p *= number(1 - lr * self.decay)
         p -= number(lr / (1 - b1**t)) * (m / size)
+
+
+class Average:
+    """The moving average of the weights (Polyak & Juditsky 1992): smoother than the last ones.
+
+    a <- a + (1 - d) (p - a)  after step t, with d = min(decay, t / (t + 10)): early on the average
+    follows quickly and so forgets the random start. `flat` is laid out like the parameters.
+    """
+
+    def __init__(self, parameters: Parameters, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise UsageError(f"the average's decay must be at least 0 and below 1, got {decay}")
+        self.parameters, self.decay = parameters, decay
+        self.flat = parameters.device.put(parameters.flat)
+
+    def update(self, steps_done: int) -> None:
+        """Take in the weights after an optimizer step; steps_done counts from 1."""
+        share = self.flat.dtype.type(1 - min(self.decay, steps_done / (steps_done + 10)))
+        values = self.parameters.flat
+
+        def part(i: int) -> None:
+            here = slice(i * CHUNK, (i + 1) * CHUNK)
+            self.flat[here] += share * (values[here] - self.flat[here])
+
+        each(part, -(-values.size // CHUNK))
