@@ -158,6 +158,8 @@ TIFFS = {
         "outside the file",
     ),
     "bits as text": (changed({258: (ASCII, [8])}), "BITS in a wrong type"),
+    "strips and tiles": (changed({325: 8}), "both strips and tiles"),
+    "reversed bytes": (changed({}, fill_order=2), "reversed bits"),
     # kinds that are not read
     "white is zero": (changed({262: 0}), "MinIsWhite.*Lookup Tables"),
     "palette": (changed({262: 3}), "palette.*8-bit"),

@@ -53,6 +53,7 @@ _OTHER_COLOURS = {
     6: "is YCbCr: save it again as RGB or grey",
     8: "is CIE L*a*b*: save it again as RGB or grey",
 }
+_TILE_TAGS = (Tag.TILE_WIDTH, Tag.TILE_HEIGHT, Tag.TILE_OFFSETS, Tag.TILE_BYTES)
 _MOST_SIDE = 1 << 31
 _SMALL_TILE = 1 << 26
 
@@ -128,13 +129,17 @@ def page_of(tags: Directory, order: str, size: int) -> TiffPage:
     fill_order = tags.number(Tag.FILL_ORDER, 1)
     planar = tags.number(Tag.PLANAR, 1)
     if fill_order not in (1, 2) or planar not in (1, 2):
-        raise DataError("has an unknown fill order or planar configuration: it is damaged")
+        raise DataError("has an unknown fill order or planar configuration: the file is damaged")
+    if fill_order == 2 and dtype.kind != "b":
+        raise DataError("has reversed bits, which programs read differently: save it again")
     planes = samples if planar == 2 else 1
     page_bytes = height * width * samples * dtype.itemsize // (8 if dtype.kind == "b" else 1)
     if page_bytes > size * _MOST_GROWTH[compression]:
         raise DataError(f"claims {height} x {width} pixels, more than the file holds: {CUT_SHORT}")
-    tiled = Tag.TILE_WIDTH in tags
+    tiled = any(tag in tags for tag in _TILE_TAGS)
     if tiled:
+        if Tag.STRIP_OFFSETS in tags or Tag.STRIP_BYTES in tags:
+            raise DataError("has both strips and tiles: the file is damaged")
         rows, columns = tags.number(Tag.TILE_HEIGHT), tags.number(Tag.TILE_WIDTH)
         bulk = rows * columns * samples * dtype.itemsize
         if rows % 16 or columns % 16 or not 0 < bulk <= max(_SMALL_TILE, 2 * page_bytes):
