@@ -40,7 +40,7 @@ def test_two_folders_are_paired_by_name(tmp_path):
 def predicted_folder(tmp_path, names=("x", "y")):
     for k, name in enumerate(names):
         put(tmp_path / "p" / f"{name}_probability.tif", probability(3 + k))
-        put(tmp_path / "p" / f"{name}_mask.tif", page(5 + k))
+        put(tmp_path / "p" / f"{name}_classes.tif", page(5 + k))
         ids = page(7 + k, dtype=np.uint16)
         ids[:, 9] = 6
         put(tmp_path / "p" / f"{name}_instances.tif", ids)

@@ -27,7 +27,7 @@ Ids = NDArray[np.integer]
 Plane = tuple[Stack, int]  # one page of a file
 
 # How `predict` names what it writes for the image NAME: NAME_probability.tif and so on.
-ENDINGS = {"probability": "_probability", "classes": "_mask", "instances": "_instances"}
+ENDINGS = {"probability": "_probability", "classes": "_classes", "instances": "_instances"}
 
 
 class Page(NamedTuple):
