@@ -26,7 +26,8 @@ LAYERS = {
     "images": "atomic images imagewrite pngread tiffwalk tiffread tiffpage tiffstack lzw pairing"
     " labels ranges data dataset splits alignment survey synth_phase synth_em synth_shapes augment"
     " weightmap metrics isbi thinning instances predictions",
-    "training": "memory checkpoint pictures infer settings rundir samples trainer validation loop",
+    "models": "memory checkpoint pictures infer settings rundir samples trainer validation loop"
+    " outputs stackwise",
     "commands": "train predict evaluate check plan synth",
     "cli": "cli __main__",
 }

@@ -95,11 +95,11 @@ def test_every_command_shows_its_docstring_and_runs_as_a_module(name):
     assert module.__doc__.strip().splitlines()[0] in out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--epohcs", "3"], ["a", "b", "c", "d"]])
+@pytest.mark.parametrize("words", [["--help"], ["--pagse", "3"], ["a", "b", "c", "d"]])
 def test_the_three_ways_to_call_a_command_are_the_same(words):
-    script = captured("-c", AS_SCRIPT, "train", *words)
-    assert script == captured("-m", "unetcu", "train", *words)
-    assert script == captured("-m", "unetcu.train", *words)
+    script = captured("-c", AS_SCRIPT, "synth", *words)
+    assert script == captured("-m", "unetcu", "synth", *words)
+    assert script == captured("-m", "unetcu.synth", *words)
     assert script[0] == (0 if words == ["--help"] else 2)
 
 
@@ -205,7 +205,7 @@ def test_a_defect_keeps_its_traceback(probe):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["synth", "--help"]])
 def test_nobody_reads_the_output(words, unbuffered, monkeypatch):
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read, write = os.pipe()
