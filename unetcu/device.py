@@ -39,8 +39,8 @@ class Cpu:
         return array
 
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
-        """target[...] = source, on the device."""
-        np.copyto(target, source)
+        """target[...] = source, converted to its dtype; the source may also be a NumPy array."""
+        np.copyto(target, source, casting="same_kind")
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """a + b: how gradients are summed where a tensor was used more than once."""

@@ -99,8 +99,7 @@ class Parameters(Mapping[str, Parameter]):
         """Set one parameter to `array`, of its shape (else ShapeError)."""
         if array.shape != self[name].shape:
             raise ShapeError(f"{name} is {self[name].shape}, the array given {array.shape}")
-        values = self.device.put(np.asarray(array, self._values.dtype))
-        self.device.copy(values, self.named(self.writable())[name])
+        self.device.copy(array, self.named(self.writable())[name])
 
     def forget_gradients(self) -> None:
         """Before each step: the next backward writes gradients instead of adding to them."""

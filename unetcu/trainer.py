@@ -75,5 +75,5 @@ class Trainer:
         self.net.parameters.load(weights)
         where = self.net.device
         for name, array in {"average": self.average.flat, **self.optimizer.state}.items():
-            where.copy(where.put(state[name]), array)
+            where.copy(state[name], array)
         self.done = done
