@@ -12,22 +12,15 @@ import numpy as np
 from .checkpoint import Checkpoint
 from .errors import CheckpointError, TrainingError
 from .interrupts import Interrupts
+from .prepare import epoch_steps
 from .rundir import RunFolder
 from .samples import Batch, Example, Tiles
-from .settings import Settings
 from .trainer import Trainer
 from .unet import UNet
 from .validation import Scores, validate
 
 SAVE_SECONDS = 60  # work lost to a power cut, at most
 PICTURE_SECONDS = 10  # curves take half a second to draw
-
-
-def epoch_steps(examples: Sequence[Example], settings: Settings) -> int:
-    """Steps of one epoch: tiles enough to cover every image once, at least 50, over the batch."""
-    out = settings.tile_out
-    tiles = sum(math.ceil(e.t.shape[0] / out) * math.ceil(e.t.shape[1] / out) for e in examples)
-    return math.ceil(max(50, tiles) / settings.batch)
 
 
 class Loop:

@@ -39,16 +39,21 @@ class RunFolder:
     def create(cls, out: str | os.PathLike[str] | None, name: str) -> "RunFolder":
         """A new folder: `out`, which must not be there yet, or else the next runs/NAME-N."""
         if out is not None:
-            if os.path.lexists(out):
-                raise UsageError(
-                    f"{shown(out)} is there already: choose a new folder, or continue the run "
-                    "in it with --resume"
-                )
+            cls.refuse_existing(out)
             return cls._made(Path(out))
         number = 1
         while os.path.lexists(Path("runs", f"{name}-{number}")):
             number += 1
         return cls._made(Path("runs", f"{name}-{number}"))
+
+    @staticmethod
+    def refuse_existing(out: str | os.PathLike[str]) -> None:
+        """UsageError if something is at `out`: no run is written over."""
+        if os.path.lexists(out):
+            raise UsageError(
+                f"{shown(out)} is there already: choose a new folder, or continue the run in it "
+                "with --resume"
+            )
 
     @classmethod
     def _made(cls, path: Path) -> "RunFolder":

@@ -18,28 +18,21 @@ step, saves, and says how to continue. `unetcu check` tells which flags fit your
 import argparse
 import os
 import sys
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from . import __version__, checkpoint, data, device, ranges, threads
+from . import checkpoint, device, threads
 from .cli import main
-from .dataset import Dataset
 from .errors import CheckpointError, DataError, UsageError
-from .loop import Loop, epoch_steps
+from .loop import Loop
+from .memory import human, training_bytes
 from .paths import shown
+from .prepare import network, prepare, seconds_a_step, total_steps
 from .rundir import RunFolder
-from .samples import Example, Tiles, balance, examples
+from .samples import Example
 from .settings import Settings, add_flags, from_flags, read_toml
 from .trainer import Trainer
-from .unet import UNet
-from .validation import validate
-
-BUILTIN_TRAINING, BUILTIN_VALIDATION, BUILTIN_SIZE = 12, 4, 320
 
 
 class Result(NamedTuple):
@@ -66,150 +59,41 @@ def train(
     folder (default runs/NAME-N). init_from: a model file to start from. resume: continue the run
     in `out` with its own data and settings. Raises UnetcuError (see errors.py) for bad input.
     """
-    where = device.device(on)
-    saved = None
+    where, saved = device.device(on), None
     if resume:
         if images or labels or init_from or settings:
             raise UsageError("--resume uses the run's own data and settings: give -o RUN alone")
         run = RunFolder.existing(out)
         images, labels, settings = _of_run(run)
         saved = checkpoint.load(run.last)
-    settings = settings or Settings()
-    dataset = _load(images, labels, settings)
-    settings = replace(settings, instances=dataset.instances, classes=dataset.classes)
-    chosen, kept = data.split(dataset, settings.val, settings.seed)
-    first = checkpoint.load(init_from) if init_from is not None else None
-    net = _network(dataset, settings, where, first)
-    for line in [*dataset.notes, str(dataset.range), data.describe_split(dataset, chosen, kept)]:
+    elif out is not None:
+        RunFolder.refuse_existing(out)  # before the work, not after it
+    prepared = prepare(images, labels, settings or Settings())
+    for line in prepared.lines:
         _say(line)
-    for line in data.split_warnings(dataset, chosen, kept):
-        _say(f"warning: {line}")
-    weights = balance(dataset, chosen, settings)
-    training = examples(dataset, chosen, settings, weights)
-    validation = examples(dataset, kept, settings, weights)
-    fingerprint = dataset.fingerprint()
-    if saved and saved.meta.get("fingerprint") != fingerprint:
+    start = checkpoint.load(init_from) if init_from is not None else None
+    net = network(prepared, where, start)
+    meta = prepared.meta(net)
+    if saved and saved.meta.get("fingerprint") != meta["fingerprint"]:
         raise CheckpointError(f"{shown(run.path)} was trained on other data: the files changed")
 
-    seconds = _seconds_a_step(net, training, settings)
-    total = saved.meta["state"]["total"] if saved else _total(
-        net, training, validation, settings, seconds
-    )  # fmt: skip
-    if settings.minutes is not None:
+    seconds = seconds_a_step(net, prepared)
+    total = saved.meta["state"]["total"] if saved else total_steps(net, prepared, seconds)
+    settings = prepared.settings
+    if settings.minutes is not None:  # from here on the run is a number of steps, to be repeated
         settings = replace(settings, minutes=None, steps=total)
+        meta["settings"] = settings.toml()
     if not resume:
-        run = RunFolder.create(out, _name(images))
+        run = RunFolder.create(out, "builtin" if images is None else Path(images).resolve().stem)
         run.write_config(settings.toml(), *(str(p) if p else None for p in (images, labels)))
-    meta = _meta(dataset, settings, net, fingerprint)
-    loop = Loop(Trainer(net, settings, total), training, validation, run, meta)
+    loop = Loop(Trainer(net, settings, total), prepared.training, prepared.validation, run, meta)
     if saved:
         loop.resume(saved)
-    _banner(net, settings, loop, seconds, run)
-    _draw_weight_map(training[0], run)
+    _banner(loop, seconds)
+    _draw_weight_map(prepared.training[0], run)
     stop = loop.go()
     _farewell(loop, run, stop.signal != 0)
     return Result(run.path, loop.rows, stop.exit_code)
-
-
-def _load(images: Any, labels: Any, settings: Settings) -> Dataset:
-    if images is None:
-        if labels is not None:
-            raise UsageError("labels without images: give both, or neither for the built-in data")
-        return builtin_data(settings)
-    return data.load(
-        images,
-        labels,
-        classes=settings.classes,
-        instances=settings.instances,
-        ignore=settings.ignore,
-        range=settings.range,
-    )
-
-
-def builtin_data(settings: Settings) -> Dataset:
-    """Synthetic touching cells, as `unetcu synth` writes them; the last images are validation."""
-    from .synth import make
-
-    pages = BUILTIN_TRAINING + BUILTIN_VALIDATION
-    grey, ids = make(0, pages, BUILTIN_SIZE)
-    images = [page[..., None] for page in grey]
-    return Dataset(
-        images=images,
-        labels=[page.astype(np.int32) for page in ids],
-        names=[f"built-in[{i}]" for i in range(pages)],
-        files=[0] * pages,
-        classes=2,
-        instances=True,
-        range=ranges.fit(images, settings.range),
-        notes=[f"built-in data: {pages} images of {BUILTIN_SIZE}x{BUILTIN_SIZE}, touching cells"],
-    )
-
-
-def _network(
-    dataset: Dataset, settings: Settings, where: device.Cpu, first: checkpoint.Checkpoint | None
-) -> UNet:
-    net = UNet(
-        settings.depth,
-        settings.base,
-        len(dataset.range.low),
-        dataset.classes,
-        dropout=settings.dropout,
-        seed=settings.seed,
-        on=where,
-    )
-    if first is not None:
-        theirs, ours = first.meta["config"], net.config
-        differ = [k for k in ours if k != "dropout" and theirs.get(k) != ours[k]]
-        if differ:
-            facts = ", ".join(f"{k} {theirs.get(k)} (here {ours[k]})" for k in differ)
-            raise UsageError(f"--init-from does not fit: it has {facts}")
-        net.parameters.load(first.weights)
-    return net
-
-
-def _seconds_a_step(net: UNet, training: Sequence[Example], settings: Settings) -> float:
-    """Time of a step, measured on one that leaves no trace (its trainer is thrown away)."""
-    trial = Trainer(UNet(**net.config, on=net.device), settings, total=2)
-    batch = Tiles(training, settings).batch(0)
-    trial.step(batch)  # the first step also pays for first touches of memory
-    start = time.perf_counter()
-    trial.step(batch)
-    return time.perf_counter() - start
-
-
-def _total(
-    net: UNet,
-    training: Sequence[Example],
-    validation: Sequence[Example],
-    settings: Settings,
-    seconds: float,
-) -> int:
-    """Steps of the whole run, from --steps, --epochs or --minutes."""
-    epoch = epoch_steps(training, settings)
-    if settings.steps is not None:
-        return settings.steps
-    if settings.minutes is not None:
-        judging = 0.0
-        if validation:
-            start = time.perf_counter()
-            validate(net, validation[:1], settings)
-            judging = (time.perf_counter() - start) * len(validation)
-        return max(1, int(settings.minutes * 60 / (seconds + judging / epoch)))
-    return (settings.epochs or -(-1000 // epoch)) * epoch
-
-
-def _meta(dataset: Dataset, settings: Settings, net: UNet, fingerprint: str) -> dict[str, Any]:
-    return {
-        "config": net.config,
-        "range": dataset.range.to_dict(),
-        "tile": settings.tile,
-        "instances": dataset.instances,
-        "gap": settings.gap,
-        "values": list(dataset.values),
-        "fingerprint": fingerprint,
-        "settings": settings.toml(),
-        "unetcu": __version__,
-    }
 
 
 def _of_run(run: RunFolder) -> tuple[Any, Any, Settings]:
@@ -225,25 +109,21 @@ def _of_table(table: dict[str, Any], name: str) -> tuple[Any, Any, Settings]:
         raise DataError(f"{name} has a setting this version does not know: {error}") from error
 
 
-def _name(images: Any) -> str:
-    return "builtin" if images is None else Path(images).resolve().stem or "data"
-
-
-def _banner(net: UNet, settings: Settings, loop: Loop, seconds: float, run: RunFolder) -> None:
-    from .plan import training_memory
-
-    left = loop.trainer.total - loop.trainer.done
-    memory = training_memory(net, settings.tile, settings.batch)
+def _banner(loop: Loop, seconds: float) -> None:
+    trainer, s = loop.trainer, loop.settings
+    net, left = trainer.net, trainer.total - trainer.done
+    needed = training_bytes(net, s.tile, s.tile, s.batch, len(trainer.optimizer.moments))
+    tiles = "1 tile" if s.batch == 1 else f"{s.batch} tiles"
     _say(f"device: {device.describe()}")
     _say(
-        f"network: depth {net.depth}, base {net.base}, {net.parameters.size:,} parameters; "
-        f"tile {settings.tile} -> {settings.tile_out}"
+        f"network: depth {net.depth}, base {net.base}, {net.parameters.size:,} parameters, "
+        f"tile {s.tile} -> {s.tile_out}"
     )
     _say(
-        f"training: {left} steps of {settings.batch} tile(s), {loop.epoch_steps} steps an epoch; "
-        f"about {memory / 1e6:.0f} MB and {left * seconds / 60:.1f} min plus validation"
+        f"training: {left} steps of {tiles}, {loop.epoch_steps} steps an epoch, about "
+        f"{human(needed)} and {left * seconds / 60:.1f} min plus validation"
     )
-    _say(f"folder: {shown(run.path)}")
+    _say(f"folder: {shown(loop.run.path)}")
 
 
 def _draw_weight_map(example: Example, run: RunFolder) -> None:
