@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unetcu.autograd import Tensor
+from unetcu.autograd import Op, Tensor
 from unetcu.ops.reduce import sum as total
 from unetcu.ops.relu import relu
 
@@ -87,6 +87,29 @@ def test_leaves_that_share_a_gradient_do_not_share_its_memory_later(on):
     (a + b).backward([1.0])
     (a * a).backward([1.0])
     assert (a.grad.tolist(), b.grad.tolist()) == ([3], [1])
+
+
+class Sum(Op):
+    """a + b, that hands the very same array to both, as it may."""
+
+    @staticmethod
+    def shape(a, b):
+        return a
+
+    def forward_cpu(self, a, b):
+        return a + b
+
+    def backward_cpu(self, dy):
+        return dy, dy
+
+
+def test_a_gradient_that_two_tensors_share_is_not_added_to_in_place():
+    x, z = leaf([3.0]), leaf([0.0])
+    square = x * x
+    # square and the inner sum wait with one array, which the inner sum hands to square and to z
+    Sum.apply(square, Sum.apply(square, z)).backward([1.0])
+    assert x.grad.tolist() == [2 * 2 * 3]
+    assert z.grad.tolist() == [1]
 
 
 def test_backward_of_a_leaf(on):
