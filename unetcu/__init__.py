@@ -19,6 +19,20 @@ _HOME = {
     "SGD": "optim",
     "AdamW": "optim",
     "UnetcuError": "errors",
+    "conv3x3": "ops.conv3x3",
+    "conv1x1": "ops.conv1x1",
+    "maxpool2": "ops.maxpool2",
+    "upconv2": "ops.upconv2",
+    "crop_concat": "ops.crop_concat",
+    "relu": "ops.relu",
+    "dropout": "ops.dropout",
+    "softmax_loss": "ops.softmax_loss",
+    "add": "ops.elementwise",
+    "multiply": "ops.elementwise",
+    "matmul": "ops.matmul",
+    "reshape": "ops.reshape",
+    "sum": "ops.reduce",
+    "mean": "ops.reduce",
 }
 
 __all__ = ["__version__", *_HOME]
