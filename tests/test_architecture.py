@@ -28,7 +28,7 @@ LAYERS = {
     " weightmap metrics isbi thinning instances predictions",
     "models": "memory checkpoint pictures infer settings rundir samples trainer validation loop"
     " outputs stackwise",
-    "commands": "train predict evaluate check plan synth",
+    "commands": "prepare train predict evaluate check plan synth",
     "cli": "cli __main__",
 }
 # Files and images know nothing of tensors: of the layers below, they import these only.
