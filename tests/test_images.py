@@ -45,7 +45,7 @@ def test_windows_decode_only_what_they_meet(tmp_path, monkeypatch):
 
 
 def test_remembered_segments_are_bounded_and_not_shared_with_callers(tmp_path, monkeypatch):
-    monkeypatch.setattr(unetcu.images, "_REMEMBERED_BYTES", 3 * 32 * 32)
+    monkeypatch.setattr(unetcu.images, "REMEMBERED_BYTES", 3 * 32 * 32)
     array = image("u1", height=320, width=320)
     (tmp_path / "a.tif").write_bytes(tiff([page(array, compression=DEFLATE, tile=(32, 32))] * 1))
     stack = open_stack(tmp_path / "a.tif")

@@ -25,12 +25,12 @@ from unetcu.errors import DataError, ShapeError
 from unetcu.imagewrite import TiffSink, write_png, write_tiff
 from unetcu.paths import shown
 from unetcu.pngread import PngPage
-from unetcu.tiffpage import TiffPage
+from unetcu.tiffpage import NONE, TiffPage
 from unetcu.tiffread import read_window
 
 __all__ = ["Stack", "TiffSink", "open_stack", "write_png", "write_tiff"]
 
-_REMEMBERED_BYTES = 64 << 20
+REMEMBERED_BYTES = 64 << 20
 _MOST_WHOLE = 1 << 32
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What people hand over by mistake, by its first bytes, and what to do about it.
@@ -107,6 +107,16 @@ class Stack:
                 f"{self.height} x {self.width} pixels"
             )
         return self._read(page, (y0, y1, x0, x1), self._recent.keeper(page))
+
+    @property
+    def window_bytes(self) -> int:
+        """Memory that windows take besides their own pixels: parts of pages, decoded and kept."""
+        page_bytes = self.height * self.width * self.channels * self.dtype.itemsize
+        if isinstance(self._layout, PngPage):
+            return 3 * page_bytes
+        packed = [page.row_bytes * page.rows for page in self._layout if page.compression != NONE]
+        kept = min(self.pages * page_bytes, REMEMBERED_BYTES)
+        return kept + 2 * max(packed) if packed else 0
 
     def _read(
         self,
@@ -218,7 +228,7 @@ class _Recent:
                 if key not in self._kept:
                     self._kept[key] = pixels
                     self._bytes += pixels.nbytes
-                while self._bytes > _REMEMBERED_BYTES and len(self._kept) > 1:
+                while self._bytes > REMEMBERED_BYTES and len(self._kept) > 1:
                     self._bytes -= self._kept.popitem(last=False)[1].nbytes
             return pixels
 

@@ -20,6 +20,7 @@ Array = NDArray[np.float32]
 ReadWindow = Callable[[int, int, int, int], Array]
 
 VIEWS = ("none", "mirror", "rot7")
+ROTATIONS = [2 * math.pi * k / 7 for k in range(1, 7)]  # and the image as it is
 
 
 def probabilities(
@@ -58,6 +59,16 @@ def probabilities(
         if tile.x1 == width:
             yield tile.y0, band
             band = None
+
+
+def largest_input(depth: int, tile_out: int, tta: str = "none") -> int:
+    """The height and width of the largest network input that a tile of the layout needs."""
+    lost, step = border(depth), 2**depth
+    if tta != "rot7":
+        return tile_out + 2 * lost
+    longest = max(abs(math.cos(angle)) + abs(math.sin(angle)) for angle in ROTATIONS)
+    need = math.ceil((tile_out - 1) * longest) + step + 2 + 2 * lost
+    return valid_sizes(depth, need, need + step)[0]
 
 
 def whole(net: UNet, image: Array, tile_out: int, tta: str = "none") -> Array:
@@ -99,8 +110,7 @@ def _rotated_mean(
     lost, step = border(net.depth), 2**net.depth
     own = np.indices((tile_out, tile_out)) + np.array([y0, x0])[:, None, None]
     total = softmax(net, cut(read, height, width, y0, x0, tile_out + 2 * lost, lost))
-    for k in range(1, 7):
-        angle = 2 * math.pi * k / 7
+    for angle in ROTATIONS:
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         at = np.einsum("ij,jab->iab", turn, own)  # where the tile's pixels lie on the turned grid
         start = np.floor(at.min(axis=(1, 2)) / step).astype(int) * step

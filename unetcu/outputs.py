@@ -1,0 +1,209 @@
+"""The files that `predict` writes for one stack of images, band by band, as they are computed.
+
+    with Outputs(stack, folder, classes=2, instances=True) as files:
+        files.write(page, y0, p)         # rows y0... of a page, p (rows, width, classes)
+
+All files appear when the `with` block ends well, and none if it does not. Of a page only one band
+is held in memory, except that finding instances takes a whole class mask.
+"""
+
+import zlib
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import Stack, TiffSink, write_png
+from .instances import label_instances
+from .pictures import overlay
+from .predictions import ENDINGS
+
+Array = NDArray[Any]
+
+OVERLAY_SIDE = 1600  # pixels; the picture of a larger page is reduced
+READ_AT_ONCE = 1 << 24  # bytes of float32, of a page that is reduced
+IMAGEJ_BYTES = 4_000_000_000  # above, files are BigTIFF without ImageJ's header
+OVERLAY = "_overlay.png"
+
+
+def paths_of(
+    name: str, folder: Path, classes: int, *, instances: bool, overlay: bool
+) -> dict[str, Path]:
+    """What is written for the image `name`.tif: "classes", "instances", "overlay" and, by the
+    number of the class, "1" and so on for the probabilities, to the path of the file."""
+    probability, mask, ids = (ENDINGS[k] for k in ("probability", "classes", "instances"))
+    numbers = range(1, classes)
+    endings = {str(k): f"{probability}_{k}.tif" for k in numbers}
+    if classes == 2:
+        endings = {"1": probability + ".tif"}
+    endings["classes"] = mask + ".tif"
+    if instances:
+        endings["instances"] = ids + ".tif"
+    if overlay:
+        endings["overlay"] = OVERLAY
+    return {kind: folder / (name + ending) for kind, ending in endings.items()}
+
+
+def picture_bytes(stack: Stack) -> int:
+    """Memory that drawing the overlay of a stack takes."""
+    step = _step(stack)
+    bands = 4 * READ_AT_ONCE if step > 1 else 0
+    return bands + 60 * (stack.height // step) * (stack.width // step)
+
+
+class Outputs:
+    """The files of one stack; see the module's docstring.
+
+    threshold: pixels whose probability of foreground, 1 - p(background), is above it are
+    foreground, of the most probable class but background; None: the most probable class of all.
+    instances: connected parts of the foreground, those of `min_size` pixels or more, grown back
+    by `grow` pixels over the gap that training opened between touching objects.
+    overlay: a picture of the first page under its classes, or its instances.
+
+    low, high: the least and largest probability of foreground written. found: which classes.
+    Raises DataError where a file cannot be written, or exists (unless `overwrite`).
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        folder: Path,
+        classes: int,
+        *,
+        threshold: float | None = None,
+        instances: bool = False,
+        min_size: int = 20,
+        grow: int = 1,
+        overlay: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        self.low, self.high = 1.0, 0.0
+        self.found = np.zeros(classes, bool)
+        self.paths = paths_of(
+            stack.path.stem, folder, classes, instances=instances, overlay=overlay
+        )
+        self._stack, self._threshold, self._overwrite = stack, threshold, overwrite
+        self._min_size, self._grow = min_size, grow
+        self._mask = np.zeros((stack.height, stack.width), bool) if instances else None
+        self._ids: list[bytes] = []  # of each page, compressed
+        self._most = 0  # the largest id
+        self._step = _step(stack)
+        self._rows: list[Array] = []  # of the first page's classes, reduced
+        self._picture: Array | None = None
+        self._files = ExitStack()
+        self._sinks: dict[str, TiffSink] = {}
+        try:
+            for kind in self.paths:
+                if kind not in ("instances", "overlay"):
+                    dtype = np.min_scalar_type(classes - 1) if kind == "classes" else np.float32
+                    self._sinks[kind] = self._files.enter_context(self._sink(kind, dtype))
+        except BaseException as error:
+            self._files.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def _sink(self, kind: str, dtype: Any) -> TiffSink:
+        stack = self._stack
+        size = stack.pages * stack.height * stack.width * np.dtype(dtype).itemsize
+        fits = size < IMAGEJ_BYTES and np.dtype(dtype) != np.uint32
+        return TiffSink(
+            self.paths[kind],
+            stack.pages,
+            stack.height,
+            stack.width,
+            dtype,
+            imagej=fits,
+            overwrite=self._overwrite,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, page: int, y0: int, p: NDArray[np.float32]) -> None:
+        """The next rows of a page: p (rows, width, classes) float32, probabilities."""
+        foreground = p[..., 1] if p.shape[2] == 2 else 1 - p[..., 0]
+        self.low = min(self.low, float(foreground.min()))
+        self.high = max(self.high, float(foreground.max()))
+        chosen = self._choose(p, foreground)
+        for kind, sink in self._sinks.items():
+            sink.write_rows(page, y0, chosen if kind == "classes" else p[..., int(kind)])
+        self.found[np.unique(chosen)] = True
+        if self._mask is not None:
+            np.greater(chosen, 0, out=self._mask[y0 : y0 + len(chosen)])
+        if page == 0:
+            self._rows.append(chosen[-y0 % self._step :: self._step, :: self._step])
+        if y0 + len(p) == self._stack.height:
+            self._end_page(page)
+
+    def _choose(self, p: Array, foreground: Array) -> Array:
+        """Class ids of the pixels, in the type of their file."""
+        dtype = np.min_scalar_type(p.shape[2] - 1)
+        if p.shape[2] == 2:
+            return (foreground > (0.5 if self._threshold is None else self._threshold)).astype(
+                dtype
+            )
+        if self._threshold is None:
+            return p.argmax(axis=2).astype(dtype)
+        best = p[..., 1:].argmax(axis=2) + 1
+        return np.where(foreground > self._threshold, best, 0).astype(dtype)
+
+    def _end_page(self, page: int) -> None:
+        labels = np.concatenate(self._rows) if page == 0 else None
+        if self._mask is not None:
+            ids = label_instances(self._mask, min_size=self._min_size, grow=self._grow)
+            self._most = max(self._most, int(ids.max()))
+            self._ids.append(zlib.compress(ids.astype(np.uint32).tobytes(), 1))
+            labels = ids[:: self._step, :: self._step] if page == 0 else None
+        if labels is not None and "overlay" in self.paths:
+            self._picture = overlay(_reduced(self._stack, self._step), labels.astype(np.int32))
+        self._rows = []
+
+    def _write_instances(self) -> None:
+        """At the end, because the type of the file depends on the page with most objects."""
+        shape = self._stack.height, self._stack.width
+        with self._sink("instances", np.uint16 if self._most < 1 << 16 else np.uint32) as sink:
+            for page, packed in enumerate(self._ids):
+                ids = np.frombuffer(zlib.decompress(packed), np.uint32).reshape(shape)
+                sink.write_rows(page, 0, ids.astype(np.uint16) if self._most < 1 << 16 else ids)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            try:
+                if self._mask is not None:
+                    self._write_instances()
+                if self._picture is not None:
+                    write_png(self.paths["overlay"], self._picture, overwrite=self._overwrite)
+            except BaseException as failure:
+                self._files.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        self._files.__exit__(kind, error, traceback)
+
+
+def _step(stack: Stack) -> int:
+    """The overlay shows every so-many-th pixel."""
+    return -(-max(stack.height, stack.width) // OVERLAY_SIDE)
+
+
+def _reduced(stack: Stack, step: int) -> Array:
+    """Page 0 as means over squares of step x step pixels, (H, W, C), read in bands of rows."""
+    if step == 1:
+        return stack[0]
+    rows = max(1, READ_AT_ONCE // (4 * stack.width * stack.channels * step)) * step
+    columns = np.arange(0, stack.width, step)
+    bands = []
+    for y0 in range(0, stack.height, rows):
+        y1 = min(y0 + rows, stack.height)
+        band = stack.window(0, y0, y1, 0, stack.width).astype(np.float32)
+        tops = np.arange(0, y1 - y0, step)
+        sums = np.add.reduceat(np.add.reduceat(band, columns, axis=1), tops, axis=0)
+        high = np.diff(np.append(tops, y1 - y0))
+        wide = np.diff(np.append(columns, stack.width))
+        bands.append(sums / (high[:, None] * wide)[..., None])
+    return np.concatenate(bands)

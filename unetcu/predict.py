@@ -1,0 +1,235 @@
+"""Segment images of any size with a trained network.
+
+  unetcu predict -m runs/cells-1/best.safetensors more.tif -o predicted
+  unetcu predict -m best.safetensors folder/ a.tif b.png -o predicted --instances
+  unetcu predict -m best.safetensors huge.tif -o predicted --memory 2G --tta mirror
+
+IMAGES are TIFF stacks and PNG images, or folders of them. For an image NAME.tif, OUT then holds
+  NAME_probability.tif   of foreground, 0 to 1, a page for each page of the image
+                         (three classes or more: NAME_probability_1.tif, _2 and so on; what
+                         they lack to 1 is the probability of background, class 0)
+  NAME_classes.tif       0 = background, 1, 2 ...: the most probable class
+  NAME_instances.tif     with --instances: the objects of each page, numbered 1, 2, 3 ...
+  NAME_overlay.png       the first page with the result drawn on it: look at it first
+
+An image is predicted tile by tile, with mirrored borders, and never loaded whole, so its size
+does not matter. The result is exactly that of the whole image in one piece, whatever --tile,
+--memory and --threads are (with --tta rot7, nearly exactly). Only --instances needs memory for a
+whole page, about 40 bytes a pixel.
+
+The model file says how images are scaled. Give images made like those it was trained on: the same
+channels, the same magnification, the same kind of contrast.
+"""
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import checkpoint, threads
+from .device import describe
+from .errors import CheckpointError, UsageError
+from .infer import VIEWS
+from .interrupts import Interrupts
+from .memory import human
+from .outputs import paths_of
+from .pairing import list_files
+from .paths import shown
+from .ranges import Range
+from .stackwise import Job, needed_bytes, predict_stack, say
+from .tiles import border, nearest_valid
+from .unet import UNet
+
+Name = str | os.PathLike[str]
+
+TILE = 572  # input pixels, the paper's
+
+
+def predict(
+    model: Name,
+    images: Name | Sequence[Name],
+    out: Name,
+    *,
+    tile: int | None = None,
+    tta: str = "none",
+    threshold: float | None = None,
+    instances: bool = False,
+    min_size: int = 20,
+    overlay: bool = True,
+    memory: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Predict images and return the paths of the files written; prints as the command does.
+
+    model: a file that training wrote. images: files or folders. out: a folder, made if missing.
+    tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
+    threshold, instances, min_size, overlay: see outputs.Outputs. memory: bytes that the process
+    may take. Raises UnetcuError (see errors.py) for bad input; whatever can be seen to be wrong
+    before the work is refused before it.
+    """
+    if tta not in VIEWS:
+        raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g}: give a probability, from 0 to 1")
+    if min_size < 0:
+        raise UsageError(f"--min-size {min_size}: give 0 or more pixels")
+    net, rule, gap, trained = _model(model, device)
+    size = default_tile(net.depth) if tile is None else tile
+    _check_tile(size, net.depth)
+    images = [images] if isinstance(images, str | os.PathLike) else images
+    files, notes = _files(images)
+    options = {
+        "threshold": threshold,
+        "instances": instances,
+        "min_size": min_size,
+        "grow": gap,
+        "overlay": overlay,
+        "overwrite": overwrite,
+    }
+    job = Job(net, rule, size - 2 * border(net.depth), tta, Path(out), options)
+    needs = {file: needed_bytes(job, file) for file in files}
+    _check_places(images, files, job)
+    hungriest = max(needs, key=lambda file: needs[file])
+    if memory is not None and needs[hungriest] > memory:
+        raise UsageError(
+            f"--memory {human(memory)} is too little for {shown(hungriest.name)}, --tile {size}: "
+            f"give at least {math.ceil(needs[hungriest] / 1e6)}M, or a smaller tile"
+        )
+    config = ", ".join(f"{k} {v}" for k, v in net.config.items() if k != "dropout")
+    say(f"model: {shown(model)}, {config}; {rule}")
+    about = f"tiles {size} -> {job.tile_out}, about {human(needs[hungriest])} of memory"
+    say(f"device: {describe()}; {about}")
+    for note in notes:
+        say(note)
+    if trained and not instances:
+        say("the model was trained on instances: --instances numbers the objects")
+    job.folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    with Interrupts() as stop:
+        for file in files:
+            written += predict_stack(job, file, stop)
+    return written
+
+
+def default_tile(depth: int) -> int:
+    """The input size of a tile where none is asked for, in pixels: the paper's 572 to depth 5."""
+    return nearest_valid(max(TILE, 2 * border(depth) + 4 * 2**depth), depth)[1]
+
+
+def _model(model: Name, device: str) -> tuple[UNet, Range, int, bool]:
+    """The network, its range, the gap that training opened, and whether labels were instances."""
+    saved = checkpoint.load(model)
+    gap = saved.meta.get("gap", 1)
+    try:
+        if type(gap) is not int or not 0 <= gap <= 99:
+            raise CheckpointError("the model's gap is no number of pixels")
+        rule = Range.from_dict(saved.meta["range"])
+        return saved.network(device), rule, gap, saved.meta["instances"]
+    except CheckpointError as error:
+        raise CheckpointError(f"{shown(model)}: {error}") from error
+
+
+def _check_tile(size: int, depth: int) -> None:
+    below, above = nearest_valid(size, depth)
+    if below != size:
+        raise UsageError(
+            f"--tile {size} does not fit a U-Net of depth {depth}: the nearest tiles are "
+            f"{below} and {above}"
+        )
+
+
+def _files(images: Sequence[Name]) -> tuple[list[Path], list[str]]:
+    """The files given, and those of the folders given, and remarks."""
+    files: list[Path] = []
+    notes: list[str] = []
+    for given in map(Path, images):
+        inside, remarks = list_files(given) if given.is_dir() else ([given], [])
+        files += inside
+        notes += remarks
+    if not files:
+        raise UsageError("no images: give files or folders")
+    return files, notes
+
+
+def _check_places(images: Sequence[Name], files: list[Path], job: Job) -> None:
+    """Refuse an output that exists, stands for two images, or lies among the images."""
+    folder, options = job.folder, job.options
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UsageError(f"{shown(folder)} is a file: -o needs a folder, a new one or one of yours")
+    where = Path(os.path.realpath(folder))
+    for given in images:
+        if os.path.isdir(given) and where.is_relative_to(os.path.realpath(given)):
+            raise UsageError(
+                f"-o {shown(folder)} lies in the folder of the images: name one outside of it"
+            )
+    taken: dict[Path, Path] = {}
+    for file in files:
+        kinds = {k: options[k] for k in ("instances", "overlay")}
+        for path in paths_of(file.stem, folder, job.net.classes, **kinds).values():
+            other = taken.setdefault(path, file)
+            if other is not file:
+                raise UsageError(
+                    f"{shown(other)} and {shown(file)} would both be predicted into {shown(path)}: "
+                    "predict them into two folders"
+                )
+            if os.path.lexists(path) and not options["overwrite"]:
+                raise UsageError(
+                    f"{shown(path)} exists already: name another folder, or add --overwrite"
+                )
+    inputs = {Path(os.path.realpath(file)): file for file in files}
+    for path in taken:
+        if where / path.name in inputs:
+            raise UsageError(f"{shown(path)} would be written over the image: name another folder")
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "2G", "1.5 GB" or "500M" (decimal), or "2GiB" (binary)."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(i?)B?\s*", text, re.IGNORECASE)
+    if not match:
+        raise UsageError(f"--memory {text} is no amount: write it like 2G or 500M")
+    return int(
+        float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMGT".index(match[2].upper()))
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGES", help="image files, or folders of them")
+    add("-m", "--model", required=True, help="a model file, RUN/best.safetensors")
+    add("-o", "--out", required=True, help="the folder to write to, made if it is missing")
+    add("--tile", type=int, metavar="PIXELS", help="input size of a tile (default: 572); changes "
+        "speed and memory, not the result")  # fmt: skip
+    add("--tta", choices=VIEWS, default="none", help="mean over views of each tile: 8 mirrored and "
+        "turned ones, or 7 rotations as in the paper; takes 8 or 10 times as long")  # fmt: skip
+    add("--threshold", type=float, metavar="P", help="foreground is where its probability is above "
+        "P (default: where a class is more probable than background)")  # fmt: skip
+    add("--instances", action="store_true", help="number the connected parts of the foreground")
+    add("--min-size", type=int, default=20, metavar="PIXELS", help="of an instance")
+    add("--no-overlay", dest="overlay", action="store_false", help="write no pictures")
+    add("--memory", metavar="SIZE", help="refuse to start where more than this would be needed, "
+        "such as 2G or 500M")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace results that are there already")
+    add("--device", default="auto", help="auto or cpu")
+    add("--threads", type=int, metavar="N", help="CPU threads; results are the same")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command `unetcu predict`."""
+    options = dict(vars(args))
+    count, images, out = options.pop("threads"), options.pop("images"), options.pop("out")
+    if count is not None:
+        threads.set_count(count)
+    options["memory"] = None if args.memory is None else parse_bytes(args.memory)
+    predict(options.pop("model"), images, out, **options)
+    return 0
+
+
+if __name__ == "__main__":
+    from .cli import main
+
+    sys.exit(main("predict"))
