@@ -24,11 +24,11 @@ LAYERS = {
     "ops": "ops ops.*",
     "network": "unet optim",
     "images": "atomic images imagewrite pngread tiffwalk tiffread tiffpage tiffstack lzw pairing"
-    " labels ranges data dataset splits alignment survey synth_phase synth_em synth_shapes augment"
-    " weightmap metrics isbi thinning instances predictions",
+    " labels ranges data dataset splits alignment survey synth synth_phase synth_em synth_shapes"
+    " augment weightmap metrics isbi thinning instances predictions",
     "models": "memory checkpoint pictures infer settings rundir samples trainer validation loop"
-    " outputs stackwise",
-    "commands": "prepare train predict evaluate check plan synth",
+    " prepare outputs stackwise",
+    "commands": "train predict evaluate check plan",
     "cli": "cli __main__",
 }
 # Files and images know nothing of tensors: of the layers below, they import these only.
