@@ -12,8 +12,6 @@ line that says what to do.
 
 import argparse
 import json
-import os
-import shlex
 import shutil
 import sys
 import textwrap
@@ -24,6 +22,7 @@ from unetcu import survey
 from unetcu.data import Dataset, describe_split, load, split, split_warnings
 from unetcu.labels import LabelError
 from unetcu.pairing import Name
+from unetcu.paths import for_shell
 from unetcu.settings import Settings
 from unetcu.tiles import border, nearest_valid
 
@@ -136,21 +135,8 @@ def _words(flags: dict[str, Any]) -> str:
 
 
 def _command(images: Name, labels: Name | None, flags: dict[str, Any]) -> str:
-    files = (_quoted(name) for name in (images, labels) if name is not None)
+    files = (for_shell(name) for name in (images, labels) if name is not None)
     return " ".join(["unetcu train", *files, _words(flags)])
-
-
-def _quoted(name: Name) -> str:
-    """The name as a shell reads it, on one line whatever it holds."""
-    text = os.fsdecode(name)
-    if text.startswith("-"):
-        text = f"./{text}"
-    if text.isprintable():
-        return shlex.quote(text)
-    escaped = (
-        chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(text)
-    )
-    return "$'" + "".join(escaped) + "'"
 
 
 def report(found: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy as np
 from .checkpoint import Checkpoint
 from .errors import CheckpointError, TrainingError
 from .interrupts import Interrupts
+from .paths import shown
 from .prepare import epoch_steps
-from .rundir import RunFolder
+from .rundir import COLUMNS, RunFolder
 from .samples import Batch, Example, Tiles
+from .settings import Settings
 from .trainer import Trainer
 from .unet import UNet
 from .validation import Scores, validate
@@ -43,6 +45,7 @@ class Loop:
         self.rows: list[dict[str, Any]] = []
         self.best, self.since_best = math.inf, 0
         self.loss_sum, self.loss_count = 0.0, 0
+        self.seconds = 0.0  # of training, those before a resumption included
         self._judged = UNet(**trainer.net.config, on=trainer.net.device)
         self._drawn = -math.inf
 
@@ -51,7 +54,7 @@ class Loop:
         from tqdm import tqdm
 
         t, last_save = self.trainer, time.monotonic()
-        started = time.monotonic() - sum(float(r["seconds"]) for r in self.rows[-1:])
+        started = time.monotonic() - self.seconds
         bar = tqdm(
             total=t.total, initial=t.done, unit="step", disable=None, file=sys.stderr, leave=False
         )
@@ -60,14 +63,16 @@ class Loop:
                 self._step(batch)
                 bar.update()
                 bar.set_postfix_str(f"loss {self.loss_sum / self.loss_count:.4f}", refresh=False)
+                self.seconds = time.monotonic() - started
+                stopping = stop.signal != 0  # asked once: a later signal finds the next step
                 if t.done % self.epoch_steps == 0 or t.done == t.total:
-                    with bar.external_write_mode():
-                        self._end_epoch(time.monotonic() - started)
+                    self._end_epoch()
                     last_save = time.monotonic()
-                elif stop.signal or time.monotonic() - last_save > SAVE_SECONDS:
+                    stopping |= self._patience_spent()
+                elif stopping or time.monotonic() - last_save > SAVE_SECONDS:
                     self.save_last()
                     last_save = time.monotonic()
-                if stop.signal or self._patience_spent():
+                if stopping:
                     break
         self._draw_curves(0)
         return stop
@@ -78,13 +83,15 @@ class Loop:
     def _step(self, batch: Batch) -> None:
         loss = self.trainer.step(batch)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} at step {self.trainer.done}: training has diverged; try "
-                f"a smaller --lr than {self.settings.lr:g} (the models in {self.run.path} are of "
-                "before)"
-            )
+            raise self._diverged(f"the loss became {loss}")
         self.loss_sum += loss
         self.loss_count += 1
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} at step {self.trainer.done}: training has diverged; try a smaller --lr than "
+            f"{self.settings.lr:g} (the models in {shown(self.run.path)}, if any, are of before)"
+        )
 
     def _patience_spent(self) -> bool:
         patience = self.settings.patience
@@ -93,24 +100,27 @@ class Loop:
         print(f"no new best in {patience} epochs: stopped early", file=sys.stderr)
         return True
 
-    def _end_epoch(self, seconds: float) -> None:
+    def _end_epoch(self) -> None:
         t, before = self.trainer, self.rows[-1] if self.rows else {"seconds": 0, "step": 0}
+        if not all(np.isfinite(a).all() for a in (*t.weights().values(), *t.averaged().values())):
+            raise self._diverged("a weight became infinite")
         self._judged.parameters.load(t.averaged())
         scores = validate(self._judged, self.validation, self.settings) if self.validation else None
-        reached = scores.loss if scores else -float(t.done)  # nothing to judge by: the newest
+        judged = scores is not None and math.isfinite(scores.loss)
+        reached = scores.loss if scores and judged else -float(t.done)  # else the newest is best
         better = reached < self.best
         self.best, self.since_best = (reached, 0) if better else (self.best, self.since_best + 1)
-        took = max(seconds - float(before["seconds"]), 1e-9)
+        took = max(self.seconds - float(before["seconds"]), 1e-3)
         row = {
             "epoch": len(self.rows) + 1,
             "step": t.done,
             "loss": round(self.loss_sum / max(self.loss_count, 1), 6),
-            "val_loss": round(scores.loss, 6) if scores else "",
-            "iou": round(scores.iou, 5) if scores else "",
-            "pixel_error": round(scores.pixel_error, 5) if scores else "",
-            "matched": round(scores.matched, 4) if scores and scores.matched >= 0 else "",
+            "val_loss": _rounded(scores.loss, 6) if scores else "",
+            "iou": _rounded(scores.iou, 5) if scores else "",
+            "pixel_error": _rounded(scores.pixel_error, 5) if scores else "",
+            "matched": _rounded(scores.matched, 4) if scores else "",
             "lr": float(f"{t.rate(t.done - 1):.3g}"),
-            "seconds": round(seconds, 1),
+            "seconds": round(self.seconds, 1),
             "tiles_per_second": round((t.done - before["step"]) * self.settings.batch / took, 2),
             "best": "*" if better else "",
         }
@@ -127,22 +137,25 @@ class Loop:
     def _stored(self, scores: Scores | None) -> dict[str, float]:
         if scores is None:
             return {}
-        numbers = {k: v for k, v in asdict(replace(scores)).items() if isinstance(v, float)}
+        numbers = {k: v for k, v in vars(scores).items() if isinstance(v, float)}
         return {k: v for k, v in numbers.items() if math.isfinite(v)}
 
     def _report(self, row: dict[str, Any], scores: Scores | None) -> None:
+        from tqdm import tqdm
+
         shown = [f"{k} {v}" for k, v in row.items() if v != "" and k != "best"]
         line = "  ".join(shown)
         if row["best"]:
-            line += "  * lowest val_loss" if scores else "  * newest"
-        print(line, flush=True)
+            line += "  * newest" if row["val_loss"] == "" else "  * lowest val_loss"
+        with tqdm.external_write_mode():
+            print(line, flush=True)
         self.run.note(line)
         if scores and scores.constant and len(self.rows) > 1:
             warning = (
                 "warning: every pixel is predicted as the same class; try a smaller --lr, or "
                 "more steps, and look at `unetcu check` for labels that are all one class"
             )
-            print(warning, file=sys.stderr)
+            tqdm.write(warning, file=sys.stderr)
             self.run.note(warning)
         self.run.write_history(self.rows)
 
@@ -152,7 +165,7 @@ class Loop:
 
         e, p = self.validation[0], scores.first
         panel = sample_panel(e.x, e.t, 1 - p[..., 0], p.argmax(axis=2).astype(np.int32))
-        write_png(self.run.samples / "validation.png", panel, overwrite=True)
+        write_png(self.run.validation, panel, overwrite=True)
         self._draw_curves(PICTURE_SECONDS)
 
     def _draw_curves(self, pause: float) -> None:
@@ -172,6 +185,7 @@ class Loop:
             "since_best": self.since_best,
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
+            "seconds": self.seconds,
         }
         meta = {**self.meta, "step": self.trainer.done, "state": state}
         Checkpoint(self.trainer.weights(), meta, self.trainer.state()).save(
@@ -179,11 +193,45 @@ class Loop:
         )
 
     def resume(self, saved: Checkpoint) -> None:
-        """Go on where `saved` (a last.safetensors) stopped."""
-        state = saved.meta.get("state")
-        if not isinstance(state, dict):
-            raise CheckpointError(f"{self.run.last} holds no state to resume from")
+        """Go on where `saved` (a last.safetensors) stopped. Raises CheckpointError."""
+        state = saved_state(saved, self.run.last)
         self.trainer.load(saved.weights, saved.training, state["done"])
         self.rows, self.since_best = state["rows"], state["since_best"]
         self.best = math.inf if state["best"] is None else state["best"]
         self.loss_sum, self.loss_count = state["loss_sum"], state["loss_count"]
+        self.seconds = state["seconds"]
+        self.run.write_history(self.rows)  # a kill may have come between the two files
+
+
+_STATE = {
+    "done": int, "total": int, "rows": list, "best": float | None, "since_best": int,
+    "loss_sum": float, "loss_count": int, "seconds": float,
+}  # fmt: skip
+
+
+def saved_state(saved: Checkpoint, file: Path) -> dict[str, Any]:
+    """What `Loop.save_last` wrote into `file`. Raises CheckpointError if it is not that."""
+    state = saved.meta.get("state")
+    if (
+        isinstance(state, dict)
+        and all(isinstance(state.get(k), t) for k, t in _STATE.items())
+        and all(isinstance(r, dict) and set(r) == set(COLUMNS) for r in state["rows"])
+    ):
+        return state
+    raise CheckpointError(
+        f"{shown(file)} holds no state to resume from: start a new run, with --init-from to use "
+        "its weights"
+    )
+
+
+def finished(state: dict[str, Any], settings: Settings) -> bool:
+    """Whether a run that was left in this state (saved_state) has no step to go."""
+    patience = settings.patience
+    return state["done"] >= state["total"] or (
+        patience is not None and state["since_best"] >= patience
+    )
+
+
+def _rounded(score: float, digits: int) -> float | str:
+    """For a table: empty where the score is not defined."""
+    return round(score, digits) if math.isfinite(score) else ""

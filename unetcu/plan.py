@@ -15,10 +15,9 @@ import sys
 from typing import Any
 
 from . import device, threads
-from .cli import main
 from .memory import human, inference_bytes, training_bytes
 from .prepare import Given, network, prepare, seconds_a_step, total_steps
-from .settings import Settings, add_flags, from_flags
+from .settings import Settings, add_flags, data_in, from_flags
 from .tiles import border
 from .trainer import Trainer
 from .validation import inference_tile
@@ -93,11 +92,16 @@ def run(args: argparse.Namespace) -> int:
     """The command `unetcu plan`."""
     if args.threads is not None:
         threads.set_count(args.threads)
+    images, labels = args.images, args.labels
+    if args.config and images is None:
+        images, labels = data_in(args.config)
     settings = from_flags(args, args.config)
-    planned = plan(args.images, args.labels, settings=settings, on=args.device)
+    planned = plan(images, labels, settings=settings, on=args.device)
     print(json.dumps(planned, indent=2) if args.json else report(planned))
     return 0
 
 
 if __name__ == "__main__":
+    from .cli import main
+
     sys.exit(main("plan"))

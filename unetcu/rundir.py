@@ -18,6 +18,7 @@ from typing import Any
 from .atomic import atomic_path, remove_stale
 from .errors import DataError, UsageError
 from .paths import shown
+from .settings import quoted
 
 COLUMNS = (
     "epoch", "step", "loss", "val_loss", "iou", "pixel_error", "matched", "lr", "seconds",
@@ -34,6 +35,8 @@ class RunFolder:
         self.best, self.last = path / "best.safetensors", path / "last.safetensors"
         self.history, self.progress = path / "history.csv", path / "progress.png"
         self.samples = path / "samples"
+        self.validation = self.samples / "validation.png"
+        self.weight_map = self.samples / "weight_map.png"
 
     @classmethod
     def create(cls, out: str | os.PathLike[str] | None, name: str) -> "RunFolder":
@@ -82,7 +85,7 @@ class RunFolder:
 
     def write_config(self, settings: str, images: str | None, labels: str | None) -> None:
         """config.toml: the settings, after the data they were used with."""
-        data = [f"{k} = {_quoted(v)}" for k, v in (("images", images), ("labels", labels)) if v]
+        data = [f"{k} = {quoted(v)}" for k, v in (("images", images), ("labels", labels)) if v]
         head = "# unetcu train --config THIS_FILE makes this run again"
         self.write(self.config, "\n".join([head, *data, settings]))
 
@@ -97,15 +100,9 @@ class RunFolder:
     def write(self, path: Path, text: str) -> None:
         """A text file, replacing the one before it."""
         with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
-    def note(self, line: str) -> None:
-        """Add a line to log.txt."""
+    def note(self, *lines: str) -> None:
+        """Add lines to log.txt."""
         with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(line + "\n")
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04X}" for c in escaped) + '"'
+            file.writelines(line + "\n" for line in lines)

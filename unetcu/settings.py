@@ -5,6 +5,8 @@ argument of the Python function; this table is the only place that names them.
 """
 
 import argparse
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -17,9 +19,14 @@ from .paths import shown
 from .ranges import KINDS
 from .tiles import border, nearest_valid
 
+Config = str | os.PathLike[str]
+DATA = ("images", "labels")  # keys of a run's config.toml that are no settings
+_KINDS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+
 
 def _flag(default: Any, help: str, *names: str, kind: type = str, choices: Any = None) -> Any:
     facts = {"help": help, "names": names, "kind": kind, "choices": choices}
+    facts["optional"] = default is None
     return field(default=default, metadata=facts)
 
 
@@ -107,12 +114,16 @@ class Settings:
             raise UsageError(f"--lr {self.lr:g} cannot train: learning rates are around 0.001")
         if not 1 <= self.depth <= 8:
             raise UsageError(f"--depth {self.depth} is no U-Net: give 1 to 8 poolings")
+        if self.batch > 4096:
+            raise UsageError(f"--batch {self.batch} makes no sense: give at most 4096 tiles a step")
         if not 1 <= self.base <= 1024:
             raise UsageError(f"--base {self.base} makes no sense: give 1 to 1024 channels")
         if self.classes is not None and not 2 <= self.classes <= 256:
             raise UsageError(f"--classes {self.classes} makes no sense: give 2 to 256")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed} must be at least 0 and below 2^32")
+        if self.tile > 16384:
+            raise UsageError(f"--tile {self.tile} makes no sense: give at most 16384 pixels")
         below, above = nearest_valid(self.tile, self.depth)
         if below != self.tile:
             raise UsageError(
@@ -122,9 +133,10 @@ class Settings:
 
     def _check_type(self, name: str, facts: Mapping[str, Any]) -> None:
         value, kind = getattr(self, name), facts["kind"]
-        fits = value is None or type(value) is kind or (kind is float and type(value) is int)
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        fits |= value is None and facts["optional"]
         if not fits or (facts["choices"] and value not in facts["choices"]):
-            wanted = " or ".join(facts["choices"]) if facts["choices"] else f"a {kind.__name__}"
+            wanted = " or ".join(facts["choices"]) if facts["choices"] else _KINDS[kind]
             raise UsageError(f"--{name.replace('_', '-')} {value!r} is not known: give {wanted}")
 
     @property
@@ -147,8 +159,7 @@ class Settings:
             value = getattr(self, f.name)
             if value is not None:
                 text = str(value).lower() if isinstance(value, bool) else repr(value)
-                quoted = '"' + value + '"' if isinstance(value, str) else text
-                lines.append(f"{f.name} = {quoted}")
+                lines.append(f"{f.name} = {quoted(value) if isinstance(value, str) else text}")
         return "\n".join(lines) + "\n"
 
 
@@ -172,17 +183,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*facts["names"], name, **how)
 
 
-def from_flags(args: argparse.Namespace, config: str | None = None) -> Settings:
+def from_flags(args: argparse.Namespace, config: Config | None = None) -> Settings:
     """Settings from a TOML file (if given), overridden by the flags that were typed."""
     known = {f.name for f in fields(Settings)}
     values = read_toml(Path(config)) if config else {}
-    for data in ("images", "labels"):  # a run's config.toml also names its data
-        values.pop(data, None)
+    for name in DATA:
+        values.pop(name, None)
     unknown = sorted(set(values) - known)
     if unknown:
-        raise UsageError(f"{shown(str(config))} has the unknown setting {unknown[0]!r}")
+        raise UsageError(f"{shown(config or '')} has the unknown setting {unknown[0]!r}")
     typed = {k: v for k, v in vars(args).items() if k in known}
     if "val" in typed:
+        first, *rest = typed["val"]
+        surplus = [w for w in rest if first != "pages" or not re.fullmatch(r"[\d,-]+", w)]
+        if surplus:  # the flag takes all words that follow it
+            raise UsageError(f"--val {first} does not go with {surplus[0]!r}: name files before it")
         typed["val"] = " ".join(typed["val"])
     length = {"epochs", "steps", "minutes"}
     if length & typed.keys():  # a length on the command line replaces the file's
@@ -190,11 +205,31 @@ def from_flags(args: argparse.Namespace, config: str | None = None) -> Settings:
     return Settings(**{**values, **typed})
 
 
+def data_in(config: Config) -> tuple[str | None, str | None]:
+    """The images and labels that a config file names."""
+    table = read_toml(Path(config))
+    return table.get("images"), table.get("labels")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a table; DataError in one line if it is not one."""
+    """A TOML file as a table; DataError in one line if it is not one, or names odd data."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        # A name of a file need not be UTF-8; it stands in config.toml as it is.
+        table = tomllib.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DataError(f"{shown(path)} is no TOML file: {error}") from error
+    for key in DATA:
+        if not isinstance(table.get(key, ""), str):
+            raise DataError(f"{shown(path)}: {key} = {table[key]!r} is no name of a file")
+    return table
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string of this text."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    plain = (
+        c if c.isprintable() or "\udc80" <= c <= "\udcff" else f"\\U{ord(c):08X}" for c in escaped
+    )
+    return '"' + "".join(plain) + '"'

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TypeVar
 
 import numpy as np
@@ -125,7 +126,8 @@ def in_order(work: Callable[[int], T], parts: int) -> Iterator[T]:
         pool, waiting = _pool(threads), deque[Future[T]]()
         try:
             for part in range(parts):
-                waiting.append(pool.submit(work, part))
+                # In a copy of the caller's context: np.errstate reaches into the parts.
+                waiting.append(pool.submit(copy_context().run, work, part))
                 if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:

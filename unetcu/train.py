@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import checkpoint, device, threads
-from .cli import main
-from .errors import CheckpointError, DataError, UsageError
-from .loop import Loop
+from .errors import CheckpointError, UsageError
+from .loop import Loop, finished, saved_state
 from .memory import human, training_bytes
-from .paths import shown
+from .paths import for_shell, shown
 from .prepare import network, prepare, seconds_a_step, total_steps
 from .rundir import RunFolder
 from .samples import Example
-from .settings import Settings, add_flags, from_flags, read_toml
+from .settings import Settings, add_flags, data_in, from_flags
 from .trainer import Trainer
 
 
@@ -59,37 +58,50 @@ def train(
     folder (default runs/NAME-N). init_from: a model file to start from. resume: continue the run
     in `out` with its own data and settings. Raises UnetcuError (see errors.py) for bad input.
     """
-    where, saved = device.device(on), None
+    where, saved, start = device.device(on), None, None
     if resume:
         if images or labels or init_from or settings:
             raise UsageError("--resume uses the run's own data and settings: give -o RUN alone")
         run = RunFolder.existing(out)
         images, labels, settings = _of_run(run)
         saved = checkpoint.load(run.last)
+        state = saved_state(saved, run.last)
+        if finished(state, settings):
+            _say(
+                f"{shown(run.path)} is finished, after step {state['done']}: nothing to continue; "
+                f"to train on, start a run with --init-from {for_shell(run.best)}"
+            )
+            return Result(run.path, state["rows"], 0)
     elif out is not None:
         RunFolder.refuse_existing(out)  # before the work, not after it
+    if init_from is not None:
+        start = checkpoint.load(init_from)
     prepared = prepare(images, labels, settings or Settings())
     for line in prepared.lines:
         _say(line)
-    start = checkpoint.load(init_from) if init_from is not None else None
     net = network(prepared, where, start)
     meta = prepared.meta(net)
     if saved and saved.meta.get("fingerprint") != meta["fingerprint"]:
         raise CheckpointError(f"{shown(run.path)} was trained on other data: the files changed")
 
     seconds = seconds_a_step(net, prepared)
-    total = saved.meta["state"]["total"] if saved else total_steps(net, prepared, seconds)
+    total = state["total"] if saved else total_steps(net, prepared, seconds)
     settings = prepared.settings
     if settings.minutes is not None:  # from here on the run is a number of steps, to be repeated
         settings = replace(settings, minutes=None, steps=total)
         meta["settings"] = settings.toml()
     if not resume:
         run = RunFolder.create(out, "builtin" if images is None else Path(images).resolve().stem)
-        run.write_config(settings.toml(), *(str(p) if p else None for p in (images, labels)))
+        run.write_config(
+            settings.toml(), *(os.fsdecode(p) if p else None for p in (images, labels))
+        )
     loop = Loop(Trainer(net, settings, total), prepared.training, prepared.validation, run, meta)
     if saved:
         loop.resume(saved)
-    _banner(loop, seconds)
+    banner = _banner(loop, seconds)
+    for line in banner:
+        _say(line)
+    run.note(*prepared.lines, *banner)
     _draw_weight_map(prepared.training[0], run)
     stop = loop.go()
     _farewell(loop, run, stop.signal != 0)
@@ -98,55 +110,46 @@ def train(
 
 def _of_run(run: RunFolder) -> tuple[Any, Any, Settings]:
     """Data and settings of a run's config.toml."""
-    return _of_table(read_toml(run.config), shown(run.config))
+    images, labels = data_in(run.config)
+    return images, labels, from_flags(argparse.Namespace(), run.config)
 
 
-def _of_table(table: dict[str, Any], name: str) -> tuple[Any, Any, Settings]:
-    images, labels = table.pop("images", None), table.pop("labels", None)
-    try:
-        return images, labels, Settings(**table)
-    except TypeError as error:
-        raise DataError(f"{name} has a setting this version does not know: {error}") from error
-
-
-def _banner(loop: Loop, seconds: float) -> None:
+def _banner(loop: Loop, seconds: float) -> list[str]:
     trainer, s = loop.trainer, loop.settings
     net, left = trainer.net, trainer.total - trainer.done
     needed = training_bytes(net, s.tile, s.tile, s.batch, len(trainer.optimizer.moments))
     tiles = "1 tile" if s.batch == 1 else f"{s.batch} tiles"
-    _say(f"device: {device.describe()}")
-    _say(
+    return [
+        f"device: {device.describe()}",
         f"network: depth {net.depth}, base {net.base}, {net.parameters.size:,} parameters, "
-        f"tile {s.tile} -> {s.tile_out}"
-    )
-    _say(
+        f"tile {s.tile} -> {s.tile_out}",
         f"training: {left} steps of {tiles}, {loop.epoch_steps} steps an epoch, about "
-        f"{human(needed)} and {left * seconds / 60:.1f} min plus validation"
-    )
-    _say(f"folder: {shown(loop.run.path)}")
+        f"{human(needed)} and {left * seconds / 60:.1f} min plus validation",
+        f"folder: {shown(loop.run.path)}",
+    ]
 
 
 def _draw_weight_map(example: Example, run: RunFolder) -> None:
     from .imagewrite import write_png
     from .weightmap import picture
 
-    write_png(run.samples / "weight_map.png", picture(example.w), overwrite=True)
+    write_png(run.weight_map, picture(example.w), overwrite=True)
 
 
 def _farewell(loop: Loop, run: RunFolder, interrupted: bool) -> None:
-    folder = shown(run.path)
-    if interrupted:
+    if interrupted and loop.trainer.done < loop.trainer.total:
         _say(f"stopped after step {loop.trainer.done} of {loop.trainer.total}, all saved")
-        _say(f"to continue: unetcu train -o {folder} --resume")
+        _say(f"to continue: unetcu train -o {for_shell(run.path)} --resume")
         return
     best = next((r for r in reversed(loop.rows) if r["best"]), None)
     if best:
         told = [
             f"{k} {best[k]}" for k in ("val_loss", "iou", "pixel_error", "matched") if best[k] != ""
         ]
-        print(f"best model: {folder}/best.safetensors (epoch {best['epoch']})  {'  '.join(told)}")
-    print(f"look at: {folder}/samples/validation.png and {folder}/progress.png")
-    print(f"use it:  unetcu predict -m {folder}/best.safetensors IMAGES -o OUT")
+        print(f"best model: {shown(run.best)} (epoch {best['epoch']})  {'  '.join(told)}".rstrip())
+    pictures = [run.validation, run.progress] if loop.validation else [run.progress]
+    print(f"look at: {' and '.join(map(shown, pictures))}")
+    print(f"use it:  unetcu predict -m {for_shell(run.best)} IMAGES -o OUT")
 
 
 def _say(line: str) -> None:
@@ -177,8 +180,7 @@ def run(args: argparse.Namespace) -> int:
     if typed or args.config:
         settings = from_flags(args, args.config)
     if args.config and images is None:
-        table = read_toml(Path(args.config))
-        images, labels = table.get("images"), table.get("labels")
+        images, labels = data_in(args.config)
     result = train(
         images,
         labels,
@@ -192,4 +194,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    from .cli import main
+
     sys.exit(main("train"))

@@ -27,7 +27,7 @@ class Trainer:
         self.average = Average(net.parameters, settings.average)
 
     def rate(self, step: int) -> float:
-        """The learning rate of this step: constant, or from half the run on down to 0."""
+        """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
         if self.settings.schedule == "constant":
             return self.settings.lr
         late = max(0.0, step / self.total - 0.5) * 2
@@ -37,14 +37,15 @@ class Trainer:
         """One step of gradient descent on one batch; returns the loss before it."""
         where = self.net.device
         when = np.array([self.settings.seed, self.done], np.uint32)
-        z = self.net(Tensor(batch.x, where), Tensor(when, where))
-        loss = softmax_loss(z, Tensor(batch.t, where), Tensor(batch.w, where))
-        self.net.parameters.forget_gradients()
-        loss.backward()
-        self.optimizer.set(self.rate(self.done), self.done)
-        self.optimizer.step()
-        self.done += 1
-        self.average.update(self.done)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, in one line
+            z = self.net(Tensor(batch.x, where), Tensor(when, where))
+            loss = softmax_loss(z, Tensor(batch.t, where), Tensor(batch.w, where))
+            self.net.parameters.forget_gradients()
+            loss.backward()
+            self.optimizer.set(self.rate(self.done), self.done)
+            self.optimizer.step()
+            self.done += 1
+            self.average.update(self.done)
         return loss.item()
 
     def averaged(self) -> dict[str, np.ndarray]:

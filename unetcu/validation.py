@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import TrainingError
 from .infer import whole
 from .instances import label_instances
 from .metrics import Confusion, ObjectCounts, mean_of
@@ -33,12 +34,19 @@ class Scores:
 
 
 def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scores:
-    """Predict every example tile by tile and score it."""
+    """Predict every example tile by tile and score it. Raises TrainingError where the network
+    has become useless: its output is not finite."""
     loss = weight = 0.0
     confusion = Confusion(np.zeros((net.classes, net.classes), np.int64))
     objects, first, seen = ObjectCounts(), None, set()
     for e in examples:
-        p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
+        with np.errstate(over="ignore", invalid="ignore"):  # said in words below
+            p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
+        if not np.isfinite(p).all():
+            raise TrainingError(
+                "the output on a validation image is not finite: training has diverged; try a "
+                f"smaller --lr than {settings.lr:g}"
+            )
         first = p if first is None else first
         known = e.t >= 0
         chosen = np.take_along_axis(p, np.maximum(e.t, 0)[..., None], 2)[..., 0]
