@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import remove_stale
 from .images import Stack, TiffSink, write_png
 from .instances import label_instances
 from .pictures import overlay
@@ -96,7 +97,8 @@ class Outputs:
         self._files = ExitStack()
         self._sinks: dict[str, TiffSink] = {}
         try:
-            for kind in self.paths:
+            for kind, path in self.paths.items():
+                remove_stale(path)
                 if kind not in ("instances", "overlay"):
                     dtype = np.min_scalar_type(classes - 1) if kind == "classes" else np.float32
                     self._sinks[kind] = self._files.enter_context(self._sink(kind, dtype))

@@ -158,8 +158,9 @@ def _files(images: Sequence[Name]) -> tuple[list[Path], list[str]]:
 def _check_places(images: Sequence[Name], files: list[Path], job: Job) -> None:
     """Refuse an output that exists, stands for two images, or lies among the images."""
     folder, options = job.folder, job.options
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise UsageError(f"{shown(folder)} is a file: -o needs a folder, a new one or one of yours")
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(f"{shown(there)} is a file: -o needs a folder, a new one or one of yours")
     where = Path(os.path.realpath(folder))
     for given in images:
         if os.path.isdir(given) and where.is_relative_to(os.path.realpath(given)):

@@ -24,7 +24,7 @@ from .ranges import Range
 from .tiles import layout
 from .unet import UNet
 
-FAR = 2.5  # standard deviations of all pixels that the model was trained on
+FAR, FLAT = 2.0, 0.1  # standard deviations of all pixels that the model was trained on
 PATCH, PATCHES = 64, 4  # brightness is taken from 4 x 4 patches of 64 x 64 pixels
 LIBRARIES = 75_000_000  # bytes of Python and its libraries
 INSTANCE_BYTES = 40  # a pixel, while instances are found
@@ -120,20 +120,24 @@ def _reader(stack: Stack, page: int, rule: Range) -> ReadWindow:
 
 
 def _warn_of_brightness(name: str, stack: Stack, read: ReadWindow) -> bool:
-    """Say so if the page is far brighter or darker than the model's training images were."""
+    """Say so if the page is far brighter, darker or flatter than the images of the training."""
     high, wide = min(PATCH, stack.height), min(PATCH, stack.width)
     tops = np.unique(np.linspace(0, stack.height - high, PATCHES, dtype=int)).tolist()
     lefts = np.unique(np.linspace(0, stack.width - wide, PATCHES, dtype=int)).tolist()
-    patches = [read(y, y + high, x, x + wide).mean((0, 1), float) for y in tops for x in lefts]
-    mean = np.mean(patches, axis=0)
+    pixels = np.array([read(y, y + high, x, x + wide) for y in tops for x in lefts])
+    mean, spread = (f(pixels, (0, 1, 2), float) for f in (np.mean, np.std))
     worst = float(mean[np.abs(mean).argmax()])
     if abs(worst) > FAR:
-        say(
-            f"warning: {name} is {abs(worst):.1f} standard deviations "
-            f"{'brighter' if worst > 0 else 'darker'} than the images the model was trained on: "
-            "the result may be wrong; was it exported in another way?"
+        said = (
+            f"is {abs(worst):.1f} standard deviations {'brighter' if worst > 0 else 'darker'} than"
         )
-    return abs(worst) > FAR
+    elif spread.max() < FLAT:
+        said = f"has {spread.max():.1%} of the contrast of"
+    else:
+        return False
+    say(f"warning: {name} {said} the images that the model was trained on: the result may be "
+        "wrong; was it exported in another way?")  # fmt: skip
+    return True
 
 
 def _warn_of_result(name: str, outputs: Outputs) -> None:
