@@ -13,13 +13,13 @@ from scipy import ndimage
 
 from unetcu.synth_shapes import (
     Plane,
-    close_slits,
     depth_inside,
     distance_to_contact,
     field,
     grain,
     stamp,
     whole,
+    without_slits,
 )
 
 MARGIN = 48  # pixels drawn around a page and cut off: no cell knows where the page ends
@@ -27,13 +27,14 @@ SMALLEST = 150  # pixels of the smallest cell drawn
 
 
 def page(r: np.random.Generator, size: int) -> tuple[Plane, NDArray[np.int32]]:
-    """One page: grey (size, size) float32 with 128 the empty dish, and (size, size) instance ids."""
+    """One page: grey float32, 128 the empty dish, and instance ids, both (size, size)."""
     n = size + 2 * MARGIN
     labels, reach, cells = _outlines(r, n)
     inside = depth_inside(labels)
-    thickness = _thickness(r, labels, reach, inside, cells)
-    paler = r.normal(-0.05, 0.035, len(cells) + 1).astype(np.float32)[labels] * (labels > 0)
-    grey = _microscope(r, thickness, paler)
+    contact = distance_to_contact(labels)
+    thickness = _thickness(r, labels, reach, inside, contact, cells)
+    paler = r.normal(-0.055, 0.035, len(cells) + 1).astype(np.float32)[labels] * (labels > 0)
+    grey = _microscope(r, thickness, paler, contact)
     cut = slice(MARGIN, MARGIN + size)
     return grey[cut, cut], labels[cut, cut]
 
@@ -58,7 +59,7 @@ def _outlines(r: np.random.Generator, n: int) -> tuple[NDArray[np.int32], Plane,
         nearer = far < reach[box]
         reach[box][nearer] = far[nearer]
         labels[box][nearer] = i
-    return close_slits(whole(labels, SMALLEST)), reach, cells
+    return without_slits(whole(labels, SMALLEST)), reach, cells
 
 
 def _places(r: np.random.Generator, n: int) -> NDArray[np.float64]:
@@ -66,8 +67,8 @@ def _places(r: np.random.Generator, n: int) -> NDArray[np.float64]:
     cover, covered = r.uniform(0.4, 0.7) * n * n, 0.0
     cells = np.empty((0, 4))
     while covered < cover:
-        rounded = r.random() < 0.03
-        radius = np.clip(23 * np.exp(0.28 * r.standard_normal()), 13, 34)
+        rounded = r.random() < 0.025
+        radius = np.clip(25 * np.exp(0.27 * r.standard_normal()), 13, 35)
         radius = r.uniform(11, 14) if rounded else radius
         if len(cells) and r.random() < 0.85:
             y, x, other, _ = cells[r.integers(len(cells))]
@@ -104,7 +105,12 @@ def _outline(r: np.random.Generator, angles: NDArray[np.float64]) -> NDArray[np.
 
 
 def _thickness(
-    r: np.random.Generator, labels: NDArray[np.int32], reach: Plane, inside: Plane, cells: NDArray
+    r: np.random.Generator,
+    labels: NDArray[np.int32],
+    reach: Plane,
+    inside: Plane,
+    contact: Plane,
+    cells: NDArray,
 ) -> Plane:
     """Optical thickness of all that lies in the dish; a cell's skirt is about 0.5."""
     n, count = len(labels), len(cells) + 1
@@ -114,15 +120,15 @@ def _thickness(
         """One value per cell, at each of its pixels."""
         return r.uniform(low, high, count).astype(np.float32)[labels]
 
-    skirt, body, steep = each(0.35, 0.75), each(0.0, 0.5), each(0.6, 1.3)
+    skirt, body, steep = each(0.35, 0.75), each(0.0, 0.5), each(0.5, 1.1)
     sharp = np.clip(1 + 0.3 * field(r, n, 9), 0.3, 1.3)  # here and there a border hardly shows
     thickness = skirt * (1 - np.exp(-(inside + 0.8) * sharp / steep))
     thickness += body * np.clip(1 - reach, 0, 1) ** 1.3
     ruffled = np.clip(field(r, n, 7) - 0.2, 0, 2) * np.exp(-((inside - 2) ** 2) / 6)
     thickness += each(0.0, 0.5) * ruffled
     thickness += each(0.02, 0.06) * grain(r, n, 1.1) + each(0.03, 0.08) * grain(r, n, 2.4)
-    seam = np.exp(-((distance_to_contact(labels) / 1.2) ** 2))
-    thickness *= 1 - np.clip(0.9 + 0.4 * field(r, n, 7), 0.3, 1) * seam
+    seam = np.exp(-((contact / 0.95) ** 2))
+    thickness *= 1 - np.clip(0.95 + 0.3 * field(r, n, 7), 0.6, 1) * seam
     thickness *= cell
     _insides(r, thickness, labels, cells)
     _debris(r, thickness)
@@ -152,7 +158,7 @@ def _insides(
             spots.append((*r.normal(0, 0.4 * size, 2), r.uniform(1.0, 1.9), r.uniform(0.3, 0.8)))
         for _ in range(int(r.poisson(r.uniform(0.1, 1.2) * radius))):  # granules, some bright
             out, where = radius * r.uniform(0.3, 0.95), r.uniform(0, 2 * np.pi)
-            high = r.uniform(0.2, 0.6) if r.random() < 0.8 else -r.uniform(0.3, 0.9)
+            high = r.uniform(0.2, 0.6) if r.random() < 0.88 else -r.uniform(0.3, 0.9)
             spots.append((out * np.sin(where), out * np.cos(where), r.uniform(0.7, 1.2), high))
         if round_:  # to divide, or dying: a thick ball is brighter than any halo
             edge = np.hypot(dy, dx) - 0.72 * radius
@@ -178,18 +184,18 @@ def _debris(r: np.random.Generator, thickness: Plane) -> None:
     thickness += 0.15 * trails.astype(np.float32) * (1 + grain(r, n, 1.5))
 
 
-def _microscope(r: np.random.Generator, thickness: Plane, paler: Plane) -> Plane:
+def _microscope(r: np.random.Generator, thickness: Plane, paler: Plane, contact: Plane) -> Plane:
     """Phase contrast: thick is dark, against a blur of itself; then light, blur and camera."""
     n = len(thickness)
     halo = 0.65 * ndimage.gaussian_filter(thickness, r.uniform(2.2, 3.2), truncate=3)
     halo += 0.35 * ndimage.gaussian_filter(thickness, r.uniform(5, 8), truncate=3)
-    contrast = ndimage.gaussian_filter(halo - thickness, r.uniform(0.5, 0.8), truncate=3)
-    bright = field(r, n, 13)  # where the halo is faint the edge is dark
+    contrast = ndimage.gaussian_filter(halo - thickness, r.uniform(0.4, 0.65), truncate=3)
+    bright = field(r, n, 13) * (1 - np.exp(-((contact / 4) ** 2)))  # a halo may be faint, no seam
     contrast *= np.where(
-        contrast > 0, np.clip(1.4 + 0.6 * bright, 0.6, 2.5), np.clip(1.1 - 0.3 * bright, 0.6, 2)
+        contrast > 0, np.clip(1.5 + 1.1 * bright, 0.2, 3), np.clip(1.1 - 0.3 * bright, 0.6, 2)
     )
-    contrast += ndimage.gaussian_filter(paler, 1.2, truncate=3)
-    light = 128 * (1 + 0.13 * field(r, n, n / 2) + 0.06 * field(r, n, 80))
+    contrast += ndimage.gaussian_filter(paler, 0.8, truncate=3)
+    light = 128 * (1 + 0.15 * field(r, n, n / 2) + 0.05 * field(r, n, 80))
     lines = r.normal(0, 0.6, (n, 1)).astype(np.float32)
     grey = light + r.uniform(110, 150) * contrast + lines
     return grey + r.uniform(1, 2.5) * r.standard_normal((n, n), np.float32)
