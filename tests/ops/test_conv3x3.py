@@ -126,6 +126,13 @@ def test_no_gradient_flows_where_relu_gives_zero_or_nan(on):
         assert db[0] == 2 * passes
 
 
+def test_a_nan_in_dy_stops_where_relu_is_closed(on):
+    x, w, b = np.ones((1, 3, 4, 1), "f"), np.zeros((3, 3, 1, 1), "f"), np.full(1, -1, "f")
+    dy = np.array([np.nan, 2], "f").reshape(1, 1, 2, 1)
+    for result in run(Conv3x3, on, [x, w, b], dy, [0, 1, 2], relu=True):
+        assert not result.any()
+
+
 def test_without_a_gradient_for_x_the_others_are_the_same(on, rng):
     x, w, b = (rng.standard_normal(s).astype("f") for s in [(2, 9, 8, 3), (3, 3, 3, 4), (4,)])
     dy = rng.standard_normal((2, 7, 6, 4)).astype("f")

@@ -78,6 +78,12 @@ def test_one_nan_reaches_its_window_alone(on, rng):
     assert not np.isnan(dx).any()
 
 
+def test_one_nan_in_dy_reaches_the_winner_alone(on):
+    x = np.array([[0, 1], [2, 3]], np.float32).reshape(1, 2, 2, 1)
+    _y, dx = run(MaxPool2, on, [x], np.full((1, 1, 1, 1), np.nan, np.float32), [0])
+    same(dx.ravel(), np.array([0, 0, 0, np.nan], np.float32), "dx")
+
+
 def test_any_number_of_threads_gives_the_same_bits(on, rng, monkeypatch):
     x, dy = rng.standard_normal((2, 40, 42, 9)), rng.standard_normal((2, 20, 21, 9))
     bits = set()

@@ -22,6 +22,7 @@ from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..threads import each, scratch
+from .relu import gate
 
 
 class Conv3x3(Op):
@@ -63,13 +64,15 @@ class Conv3x3(Op):
             n, top = i // parts, i % parts * rows
             here = slice(top, min(top + rows, H))
             g = scratch("g", dy[n, here].shape, dy.dtype)
-            np.copyto(g, dy[n, here])
-            if y is not None:
-                np.copyto(g, 0, where=~(y[n, here] > 0))
+            if y is None:
+                np.copyto(g, dy[n, here])
+            else:
+                gate(dy[n, here], y[n, here] > 0, g)
             if wants_dx:
                 padded[n, pad + here.start : pad + here.stop, pad : pad + W] = g
             g = g.reshape(-1, K)
-            return np.concatenate([columns(x[n], here).T @ g, g.sum(0, keepdims=True)])
+            db = g.reshape(-1, W * K).sum(0).reshape(W, K).sum(0, keepdims=True)
+            return np.concatenate([columns(x[n], here).T @ g, db])
 
         both = ordered_sum(part, N * parts)  # dw and, in the last row, db
         dw, db = both[:-1].reshape(w.shape), both[-1].copy()
@@ -86,16 +89,17 @@ def correlate(x, w, y, b=None, relu=False):
     N, H, W, K = y.shape
     C = x.shape[3]
     flat = np.ascontiguousarray(w).reshape(9 * C, K)
+    row_of_b = None if b is None else np.tile(b, W)  # K numbers at a time would be slow
     rows = rows_a_part(H, 9 * C, W)
     parts = -(-H // rows)
 
     def part(i):
         n, top = i // parts, i % parts * rows
         here = slice(top, min(top + rows, H))
-        out = y[n, here].reshape(-1, K)
-        rows_times(columns(x[n], here), flat, out)
+        out = y[n, here].reshape(-1, W * K)
+        rows_times(columns(x[n], here), flat, out.reshape(-1, K))
         if b is not None:
-            out += b
+            out += row_of_b
         if relu:
             np.maximum(out, 0, out=out)
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..autograd import Op
 from ..errors import ShapeError
 from ..threads import each
+from .relu import gate
 
 PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]  # of a window, in row order
 
@@ -43,20 +44,20 @@ class MaxPool2(Op):
             for k, (a, e) in enumerate(PLACES[1:], 1):
                 v = x[n, 2 * row + a, e::2]
                 better = ~(v <= best) & (best == best)  # v is larger, or the first NaN
-                np.copyto(best, v, where=better)
-                np.copyto(winner, k, where=better)
+                np.maximum(winner, k * better.view(np.uint8), out=winner)
+                np.maximum(best, v, out=best)
 
         each(part, self.out_shape[0] * self.out_shape[1])
         return y
 
     def backward_cpu(self, dy):
         N, H, W, C = dy.shape
-        dx = self.device.zeros((N, 2 * H, 2 * W, C), dy.dtype)
+        dx = self.device.empty((N, 2 * H, 2 * W, C), dy.dtype)
 
         def part(i):
             n, row = divmod(i, H)
             for k, (a, e) in enumerate(PLACES):
-                np.copyto(dx[n, 2 * row + a, e::2], dy[n, row], where=self.winner[n, row] == k)
+                gate(dy[n, row], self.winner[n, row] == k, dx[n, 2 * row + a, e::2])
 
         each(part, N * H)
         return (dx,)
