@@ -60,10 +60,10 @@ def test_a_row_has_the_same_bits_in_every_place(dtype):
 def test_a_row_has_the_same_bits_in_every_place_on_other_processors(kind):
     """Where NumPy's BLAS is another one the variable changes nothing, and the test is the above."""
     program = (
-        "import numpy, test_gemm, test_unet, unetcu.threads as threads\n"
+        "import numpy, test_gemm, test_unet_tiles, unetcu.threads as threads\n"
         "with threads.one_blas_thread():\n"
         "    rows = test_gemm.unlike_rows(numpy.float32, [(9, 16), (72, 1), (64, 2), (144, 17)])\n"
-        "print(rows + test_unet.unlike_tiles())"
+        "print(rows + test_unet_tiles.unlike_tiles())"
     )
     here = os.path.dirname(__file__)
     path = os.pathsep.join([here, os.path.dirname(here)])

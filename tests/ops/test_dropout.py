@@ -133,6 +133,11 @@ def test_shapes_that_do_not_fit(on):
         dropout(Tensor(np.ones(3, "f"), on), Tensor(np.zeros(3, np.uint32), on))
 
 
+def test_half_is_dropped_unless_asked_otherwise(on, rng):
+    x, at = Tensor(rng.standard_normal(100).astype("f"), on), Tensor(when(0, 0), on)
+    same(dropout(x, at).numpy(), dropout(x, at, rate=0.5, layer=0).numpy(), "y")
+
+
 def test_rate_0_changes_nothing(on, rng):
     x = rng.standard_normal(100).astype("f")
     y = dropout(Tensor(x, on), Tensor(when(0, 0), on), rate=0.0).numpy()
