@@ -13,10 +13,23 @@ def field(r: np.random.Generator, n: int, scale: float) -> Plane:
     A cubic B-spline through random values on a coarse grid: its cost does not grow with the scale.
     """
     knots = r.standard_normal((int(n / scale) + 5,) * 2).astype(np.float32)
-    step = np.diag([1 / scale] * 2)
     start = 1.5 + r.random(2)  # the knots must not stand at the same pixels on every page
-    smooth = ndimage.affine_transform(knots, step, start, (n, n), order=3, prefilter=False)
+    tall = np.zeros((n, len(knots)), np.float32)
+    for index, share in _spline(start[0] + np.arange(n) / scale, len(knots)):
+        tall += knots[index] * share[:, None]
+    smooth = np.zeros((n, n), np.float32)
+    for index, share in _spline(start[1] + np.arange(n) / scale, len(knots)):
+        smooth += tall[:, index] * share
     return smooth / np.float32(151 / 315)  # the standard deviation of such a spline
+
+
+def _spline(at: NDArray[np.float64], count: int) -> list[tuple[NDArray[np.intp], Plane]]:
+    """The four knots around each position, and their shares in the cubic B-spline's value."""
+    first = np.floor(at).astype(np.intp) - 1
+    t = at - first - 1
+    shares = (1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3
+    last = count - 1
+    return [(np.minimum(first + k, last), (s / 6).astype(np.float32)) for k, s in enumerate(shares)]
 
 
 def grain(r: np.random.Generator, n: int, sigma: float) -> Plane:
