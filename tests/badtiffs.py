@@ -50,9 +50,9 @@ def late_ring():
     return bytes(data)
 
 
-def with_segment(data, compression=DEFLATE, **options):
+def with_segment(data, compression=DEFLATE, which=0, **options):
     one = page(GREY, compression=compression, **options)
-    one.segments[0] = data
+    one.segments[which] = data
     return tiff([one])
 
 
@@ -62,6 +62,13 @@ def segment(compression):
 
 def tagged(text):
     return tiff([page(GREY, text=text)])
+
+
+def imagej_of_4():
+    """One directory, then four pages."""
+    one = page(GREY, text="ImageJ=1.53t\nimages=4\n")
+    one.tags[273] = (LONG, [1000 + GREY.size])
+    return tiff([one])[: 1000 + GREY.size].ljust(1000 + GREY.size, b"\0") + bytes(4 * GREY.size)
 
 
 def many_strips():
@@ -75,6 +82,7 @@ def many_strips():
     return bytes(data)
 
 
+BIG = tiff([page(GREY)], big=True)
 GOOD = tiff([page(GREY)] * 3)
 STACK = tiff([page(GREY, compression=DEFLATE)] * 30)
 PNG = png(45, 37, 8, 0, ROWS)
@@ -101,6 +109,7 @@ TIFFS = {
     "cut at 60 %": (STACK[: len(STACK) * 6 // 10], "cut short"),
     "next page outside": (GOOD[:-4] + b"\xff\xff\xff\x7f", "cut short"),
     "first page outside": (GOOD[:4] + b"\xff\xff\xff\xff" + GOOD[8:], "cut short"),
+    "first page at 2^64": (BIG[:8] + b"\xf8" + b"\xff" * 7 + BIG[16:], "cut short"),
     # rings
     "ring of 1": (ring(1), "ring"),
     "ring of 2": (ring(2), "ring"),
@@ -140,6 +149,7 @@ TIFFS = {
     "strip outside": (changed({273: [100_000]}), "outside the file"),
     "strip in the header": (changed({273: [0]}), "outside the file"),
     "strip ends outside": (changed({279: [100_000]}), "outside the file"),
+    "strip runs outside": (changed({273: [1000]}), "outside the file"),
     "strip too short": (changed({279: [37 * 45 - 1]}), "fewer bytes"),
     "tiles of 0": (changed({322: 0}, tile=(16, 16)), "tiles of 16 x 0"),
     "tiles of 8": (changed({}, tile=(8, 8)), "tiles of 8 x 8"),
@@ -147,7 +157,8 @@ TIFFS = {
         changed({322: 1 << 31, 323: 1 << 31}, tile=(16, 16), compression=LZW),
         "claims tiles",
     ),
-    "65535 samples": (changed({277: 65535, 258: 8}), "has 1 values|65535 samples"),
+    "65535 samples": (changed({277: 65535, 258: 8}), "65535 samples"),
+    "2 values for 3 samples": (changed({258: [8, 8]}, image("u1", 3)), "2 values in BITS"),
     "0 samples": (changed({277: 0}), "samples"),
     "strip ends past 2^64": (
         changed({273: (LONG8, [(1 << 64) - 8]), 279: (LONG8, [37 * 45])}, big=True),
@@ -190,6 +201,11 @@ TIFFS = {
     # damaged or malicious pixels
     "deflate bomb": (with_segment(zlib.compress(bytes(200 << 20))), "more deflate data"),
     "deflate too short": (with_segment(zlib.compress(bytes(37 * 45 - 1))), "holds 1664 bytes"),
+    "tile of 5 rows": (with_segment(zlib.compress(bytes(240)), tile=(48, 48)), "holds 240 bytes"),
+    "last tile of 5 rows": (
+        with_segment(zlib.compress(bytes(240)), which=2, tile=(16, 48)),
+        "holds 240 bytes",
+    ),
     "deflate of one row": (with_segment(zlib.compress(bytes(45)), rows=37), "holds 45 bytes"),
     "deflate cut": (with_segment(segment(DEFLATE)[:-8]), "end too early"),
     "deflate without check sum": (with_segment(segment(DEFLATE)[:-4]), "end too early"),
@@ -220,6 +236,7 @@ TIFFS = {
     "pages that share pixels": (sharing(), "page 2 shares"),
     # promises
     "imagej promises more": (tagged("ImageJ=1.53t\nimages=30\nslices=30\n"), "promises 30 pages"),
+    "imagej cut by a byte": (imagej_of_4()[:-1], "promises 4 pages"),
     "tifffile promises more": (tagged('{"shape": [30, 37, 45]}'), "promises 30 pages"),
     "old tifffile promises more": (tagged("shape=(30,37,45)"), "promises 30 pages"),
     "tifffile promises 10^40": (tagged('{"shape": [' + "9" * 40 + "]}"), "promises [0-9]+ pages"),

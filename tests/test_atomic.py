@@ -69,10 +69,21 @@ def test_file_made_by_another_meanwhile_is_kept(tmp_path):
     assert names(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.parametrize("name", ["missing/a.bin", "folder", "nul\0l", "x" * 300])
-def test_impossible_targets_are_refused_in_one_line(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("missing/a.bin", "folder does not exist"),
+        ("folder", "is a folder"),
+        ("nul\0l", "null"),
+        ("x" * 300, "cannot be written"),
+    ],
+)
+def test_impossible_targets_are_refused_in_one_line(tmp_path, name, match):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError) as caught, atomic_path(tmp_path / name, overwrite=True):
+    with (
+        pytest.raises(DataError, match=match) as caught,
+        atomic_path(tmp_path / name, overwrite=True),
+    ):
         pytest.fail("the block must not run")
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == ["folder"]

@@ -59,6 +59,16 @@ def test_remembered_segments_are_bounded_and_not_shared_with_callers(tmp_path, m
     same(stack.window(0, 288, 320, 300, 320), array[288:320, 300:320])
 
 
+def test_the_segment_not_used_for_longest_is_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(unetcu.images, "REMEMBERED_BYTES", 2 * 16 * 16)
+    array = image("u1", height=16, width=64)
+    (tmp_path / "a.tif").write_bytes(tiff([page(array, compression=DEFLATE, tile=(16, 16))]))
+    stack = open_stack(tmp_path / "a.tif")
+    for tile in (0, 1, 0, 2):
+        stack.window(0, 0, 1, 16 * tile, 16 * tile + 1)
+    assert [number for _, number in stack._recent._kept] == [0, 2]
+
+
 def test_uncompressed_window_reads_few_bytes(tmp_path):
     # 3 GB of pixels in a file with a hole: only what is asked for may be touched.
     path = tmp_path / "huge.tif"
@@ -143,6 +153,13 @@ def test_one_file_of_an_ome_set_does_not_follow_the_others(tmp_path):
     )
     (tmp_path / "a.tif").write_bytes(tiff([page(array, text=text)]))
     check(tmp_path / "a.tif", [array], note="one file of a set of 5 pages")
+
+
+def test_an_ome_header_counts_colours_as_samples(tmp_path):
+    array = image("u1", 3)
+    text = '<OME><Image><Pixels SizeZ="1" SizeC="3" SizeT="2"></Pixels></Image></OME>'
+    (tmp_path / "a.tif").write_bytes(tiff([page(array, text=text), page(array)]))
+    check(tmp_path / "a.tif", [array, array], note="OME header is not used")
 
 
 NAMES = ["zelle-ß-細胞.tif", "a b [1]*?.tif", "-rf.tif", "no suffix", "a.lsm", "UPPER.TIF"]

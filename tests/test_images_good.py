@@ -93,6 +93,15 @@ def test_grey_with_alpha_and_last_strip_filled_up(tmp_path):
     check(tmp_path / "b.tif", [array])
 
 
+def test_byte_counts_may_claim_more_than_pixels_need(tmp_path):
+    arrays = [image("u1", seed=seed) for seed in range(3)]
+    pages = [page(array) for array in arrays]
+    for one in pages:
+        one.tags[279] = (tiffbuild.LONG, [37 * 45 + 300])
+    (tmp_path / "a.tif").write_bytes(tiff(pages) + bytes(200))
+    check(tmp_path / "a.tif", arrays)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 70), (70, 1), (16, 16), (17, 15)])
 @pytest.mark.parametrize("layout", ["strips", "tiles"])
 def test_odd_sizes(tmp_path, height, width, layout):

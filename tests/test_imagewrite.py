@@ -105,6 +105,16 @@ def test_bigtiff_only_where_it_may_be_needed(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_noise_that_deflate_makes_larger_is_allowed_for(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000), np.uint8)
+    write_tiff(tmp_path / "a.tif", noise)
+    size = (tmp_path / "a.tif").stat().st_size
+    assert size > noise.size
+    monkeypatch.setattr(unetcu.imagewrite, "_CLASSIC_LIMIT", size)
+    write_tiff(tmp_path / "b.tif", noise)
+    assert (tmp_path / "b.tif").read_bytes()[:4] == b"II+\0"
+
+
 def test_memory_does_not_grow_with_the_page(tmp_path):
     rows = np.random.default_rng(0).integers(0, 255, (64, 20_000), np.uint8)
     tracemalloc.start()

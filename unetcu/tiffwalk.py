@@ -150,8 +150,8 @@ class Directory:
         return self._bytes(tag, length).decode("utf-8", "replace")
 
     def _bytes(self, tag: Tag, length: int) -> bytes:
-        _, count, value = self._entries[tag]
-        if max(length, count) <= len(value):
+        value = self._entries[tag][2]
+        if length <= len(value):
             return value[:length]
         offset = struct.unpack(self._tiff.order + self._tiff.offset, value)[0]
         return self._tiff.at(offset, length, f"has values of {tag.name}")
