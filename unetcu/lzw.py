@@ -27,7 +27,7 @@ def lzw(data: bytes, most: int) -> bytes:
     """
     if data[:2] in (b"\0\1", b"\0\3"):
         raise DataError("is compressed with the LZW of before 1990: save it again as plain LZW")
-    padded = np.frombuffer(data + b"\0\0\0", np.uint8).astype(np.int64)
+    padded = np.frombuffer(data + b"\0\0\0", np.uint8)
     place, end, length = 0, 8 * len(data), 0
     parts: list[bytes] = []
     resets = 64 + len(data) // 256  # more would make a decoder slow, and no encoder does it
@@ -58,7 +58,8 @@ def _codes(data: np.ndarray, place: int, end: int) -> np.ndarray:
         count = int(np.searchsorted(places[1:], end, "right"))
         at, width = places[:count], _WIDTHS[first : first + count]
         byte = at >> 3
-        word = data[byte] << 16 | data[byte + 1] << 8 | data[byte + 2]
+        high, middle, low = (data[byte + i].astype(np.int64) for i in range(3))
+        word = high << 16 | middle << 8 | low
         codes = np.concatenate([codes, word >> (24 - width - (at & 7)) & ((1 << width) - 1)])
         if (codes == CLEAR).any() or (codes == END).any():
             break
