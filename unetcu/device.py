@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import threads
 from .errors import DeviceError
@@ -21,11 +22,11 @@ class Cpu:
     name = "cpu"
     kind = "cpu"
 
-    def empty(self, shape: Sequence[int], dtype: np.typing.DTypeLike = np.float32) -> np.ndarray:
+    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An uninitialised array, C-contiguous."""
         return np.empty(shape, dtype)
 
-    def zeros(self, shape: Sequence[int], dtype: np.typing.DTypeLike = np.float32) -> np.ndarray:
+    def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An array of zeros, C-contiguous."""
         return np.zeros(shape, dtype)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .autograd import Tensor
 from .device import Cpu
@@ -40,7 +41,7 @@ class Parameters(Mapping[str, Parameter]):
         self,
         shapes: Mapping[str, tuple[int, ...]],
         where: Cpu,
-        dtype: np.typing.DTypeLike = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         """One parameter of zeros for each entry of `shapes` (name -> shape)."""
         sizes = [int(np.prod(shape)) for shape in shapes.values()]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .autograd import Tensor
 from .device import Cpu, device
@@ -58,7 +59,7 @@ class UNet:
         dropout: float = 0.5,
         seed: int = 0,
         on: str | Cpu = "cpu",
-        dtype: np.typing.DTypeLike = np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> None:
         """Weights are drawn as section 3 says: Gaussian, standard deviation sqrt(2 / N), with N
         the incoming nodes of one neuron; biases are 0. Raises UsageError for sizes below 1."""

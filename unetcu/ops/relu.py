@@ -20,7 +20,7 @@ class ReLU(Op):
         return np.maximum(x, 0)
 
     def forward_cpu(self, x):
-        self.y = np.maximum(x, 0)
+        self.y = np.asarray(np.maximum(x, x.dtype.type(0)))
         return self.y
 
     def backward_cpu(self, dy):
