@@ -71,9 +71,9 @@ def _membranes(r: np.random.Generator, inside: Plane, half: Plane) -> Plane:
     """How much darker membranes make each pixel: sharp if cut across, smeared if cut along."""
     n = len(inside)
     width = np.clip(half, 0.7, 3) + 0.6
-    dark = r.uniform(75, 100) * (1 + 0.2 * field(r, n, 12)) * np.exp(-((inside / width) ** 2))
-    smeared = np.clip(field(r, n, 26) - 1.1, 0, 1)
-    return dark + 80 * smeared * np.exp(-((inside / 6) ** 2))
+    dark = r.uniform(65, 90) * (1 + 0.2 * field(r, n, 12)) * np.exp(-((inside / width) ** 2))
+    smeared = np.clip(field(r, n, 26) - 1.0, 0, 1)
+    return dark + 65 * smeared * np.exp(-((inside / 9) ** 2))
 
 
 def _tissue(
@@ -82,7 +82,8 @@ def _tissue(
     """Cytoplasm, a little different in each neurite, and what swims in it."""
     n, count = len(labels), len(cells) + 1
     coarse = r.uniform(7, 18, count).astype(np.float32)[labels]
-    grey = 165 + r.normal(0, 7, count).astype(np.float32)[labels]
+    stain = r.normal(0, 9, count) - 28 * (r.random(count) < 0.12)  # some cytoplasm is dark
+    grey = 165 + stain.astype(np.float32)[labels]
     grey += coarse * (0.8 * grain(r, n, 1.0) + grain(r, n, 2.0))
     yy, xx = np.mgrid[:n, :n].astype(np.float32)
     for i, (y, x, radius) in enumerate(cells, start=1):
@@ -93,9 +94,9 @@ def _tissue(
         dy, dx = yy[box] - y, xx[box] - x
         dots = [(0.9, r.uniform(20, 45))] * int(r.poisson(radius / 4))  # microtubules
         if r.random() < 0.45:  # a terminal full of vesicles
-            dots += [(r.uniform(1.8, 3.2), -r.uniform(15, 40))] * int(r.poisson(radius**2 / 30))
+            dots += [(r.uniform(1.8, 3.2), -r.uniform(20, 45))] * int(r.poisson(radius**2 / 25))
         for width, dark in dots:
-            spot = np.hypot(*(d - radius * r.normal(0, 0.5) for d in (dy, dx)))
+            spot = np.hypot(*(d - radius * r.uniform(-1, 1) for d in (dy, dx)))
             ring = np.exp(-((spot / width) ** 2)) if dark > 0 else np.exp(-((spot - width) ** 2))
             grey[box] -= abs(dark) * ring * room
         if radius > 15 and r.random() < 0.6:
@@ -119,8 +120,8 @@ def _mitochondrion(r: np.random.Generator, dy: Plane, dx: Plane, radius: float) 
 def _micrograph(r: np.random.Generator, grey: Plane) -> Plane:
     """Uneven staining, focus, and noise at two scales that differ from page to page."""
     n = len(grey)
-    grey = grey * (1 + 0.04 * field(r, n, n / 2)) + 6 * field(r, n, 60)
+    grey = grey * (1 + 0.06 * field(r, n, n / 2)) + 8 * field(r, n, 60)
     grey = ndimage.gaussian_filter(grey, r.uniform(0.6, 0.9), truncate=3)
     grey += r.uniform(3, 9) * grain(r, n, 1.2)
-    grey += r.uniform(5, 18) * r.standard_normal((n, n), np.float32)
-    return r.uniform(115, 145) + r.uniform(0.9, 1.3) * (grey - 155)
+    grey += r.uniform(4, 15) * r.standard_normal((n, n), np.float32)
+    return r.uniform(125, 150) + r.uniform(0.9, 1.2) * (grey - 155)
