@@ -14,7 +14,7 @@ from tiffbuild import page, tiff
 from unetcu import atomic, checkpoint, outputs, stackwise
 from unetcu.cli import main
 from unetcu.errors import CheckpointError, DataError, UsageError
-from unetcu.predict import default_tile, parse_bytes, predict
+from unetcu.predict import default_tile, predict
 from unetcu.tiles import border, output_size
 
 
@@ -128,32 +128,19 @@ def test_an_image_is_never_written_over(here):
 
 def test_the_least_memory_named_is_enough(here, capsys):
     for flags in ([], ["--instances"], ["--tta", "rot7"], ["--tile", "40"]):
-        words = ["predict", "-m", "m.safetensors", "a.tif", "-o", "out", "--overwrite", *flags]
+        words = ["predict", "-m", "m.safetensors", "small.tif", "a.tif", "-o", "out", *flags]
+        words.append("--overwrite")
         capsys.readouterr()
         assert main([*words, "--memory", "1M"]) == 2
-        least = int(re.search(r"give at least ([0-9]+)M", capsys.readouterr().err)[1])
+        least = int(re.search(r"for a.tif, .* give at least ([0-9]+)M", capsys.readouterr().err)[1])
         assert main([*words, "--memory", f"{least - 1}M"]) == 2
         assert main([*words, "--memory", f"{least}M"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("2G", 2e9), ("1.5 gb", 1.5e9), ("500M", 5e8), ("64k", 64000), ("2GiB", 2**31), ("1T", 1e12)],
-)
-def test_amounts_of_memory(text, number):
-    assert parse_bytes(text) == number
-
-
-@pytest.mark.parametrize("text", ["", "2", "G", "-1G", "1e9", "2 GG", "infG", "٢G"])
-def test_what_is_no_amount_of_memory(text):
-    with pytest.raises(UsageError, match="is no amount"):
-        parse_bytes(text)
 
 
 def test_the_default_tile_is_legal_at_every_depth():
     assert [default_tile(depth) for depth in (1, 2, 3, 4)] == [572, 572, 572, 572]
     for depth in range(1, 9):
-        assert output_size(default_tile(depth), depth) >= 2**depth
+        assert output_size(default_tile(depth), depth) >= 3 * 2**depth
         assert default_tile(depth) <= max(572, 3 * border(depth))
 
 
@@ -249,6 +236,14 @@ def test_predictions_that_say_nothing_are_told(here, capsys):
     assert "is predicted to be background everywhere" in capsys.readouterr().err
 
 
-def test_errors_name_the_model(here):
-    with pytest.raises(CheckpointError, match=r"gap\.safetensors"):
-        predict("gap.safetensors", "a.tif", "out")
+def test_a_call_is_checked_as_the_command_is(here):
+    with pytest.raises(UsageError, match="--tta seven is not known: give one of none, mirror"):
+        predict("m.safetensors", "a.tif", "out", tta="seven")
+    with pytest.raises(UsageError, match="no images: give files or folders"):
+        predict("m.safetensors", [], "out")
+    model = checkpoint.load("m.safetensors")
+    model.meta["gap"] = 100
+    model.save("far.safetensors")
+    with pytest.raises(CheckpointError, match=r"far\.safetensors: the model's gap"):
+        predict("far.safetensors", "a.tif", "out")
+    assert not os.path.exists("out")

@@ -160,7 +160,6 @@ class Outputs:
             labels = ids[:: self._step, :: self._step] if page == 0 else None
         if labels is not None and "overlay" in self.paths:
             self._picture = overlay(_reduced(self._stack, self._step), labels.astype(np.int32))
-        self._rows = []
 
     def _write_instances(self) -> None:
         """At the end, because the type of the file depends on the page with most objects."""

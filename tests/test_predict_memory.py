@@ -1,0 +1,98 @@
+"""The memory that `predict` takes: independent of an image's height, and no more than it says."""
+
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from predictset import pages, save_model, stack_file
+
+from unetcu import infer
+from unetcu.errors import UsageError
+from unetcu.images import Stack
+from unetcu.predict import parse_bytes, predict
+from unetcu.unet import UNet
+
+
+def test_a_page_is_never_in_memory(tmp_path, monkeypatch):
+    """Ten times the rows take no more memory, and no window is larger than a tile."""
+    model, asked = save_model(tmp_path / "m.safetensors"), []
+    window = Stack.window
+
+    def watched(self, page, y0, y1, x0, x1):
+        asked.append((y1 - y0, x1 - x0))
+        return window(self, page, y0, y1, x0, x1)
+
+    monkeypatch.setattr(Stack, "window", watched)
+    monkeypatch.setattr(Stack, "__getitem__", None)
+    peaks = []
+    for rows in (200, 2000):
+        file = stack_file(
+            tmp_path / f"{rows}.tif", np.tile(pages(11, 1, 100, 150), (1, rows // 100, 1))
+        )
+        tracemalloc.start()
+        predict(model, file, tmp_path / "out", tile=112, overlay=False)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1_000_000  # decoded and remembered strips, 300 kB in all
+    assert max(max(size) for size in asked) <= 112
+
+
+PEAK = """
+import resource, sys
+from unetcu.cli import main
+code = main(sys.argv[1:])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print("peak", peak * (1 if sys.platform == "darwin" else 1024))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("flags", [["--instances"], ["--tta", "rot7"]], ids=str)
+def test_the_process_takes_what_was_said_and_not_much_less(tmp_path, flags):
+    model = save_model(tmp_path / "m.safetensors", depth=2)
+    file = stack_file(tmp_path / "a.tif", pages(0, 1, 150, 1800 if "--instances" in flags else 150))
+    words = ["predict", "-m", str(model), str(file), "-o", str(tmp_path / "out"), *flags]
+    environment = {**os.environ, "UNETCU_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", PEAK, *words]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
+    number, unit = re.search(r"about ([0-9.]+) ([MG])B of memory", done.stderr).groups()
+    said = float(number) * {"M": 1e6, "G": 1e9}[unit]
+    peak = int(done.stdout.split("peak ")[1])
+    assert 0.5 * said < peak < said
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("tta", infer.VIEWS)
+def test_no_input_is_larger_than_was_reckoned_with(monkeypatch, depth, tta):
+    sizes = []
+    net = UNet(depth, 1)
+
+    def watched(net, x):
+        sizes.append(x.shape[0])
+        lost = 6 * 2**depth - 4
+        return np.full((x.shape[0] - 2 * lost, x.shape[1] - 2 * lost, 2), 0.5, np.float32)
+
+    monkeypatch.setattr(infer, "softmax", watched)
+    tile_out = 2**depth * 5 + {1: 0, 2: 0, 3: 4}[depth]
+    infer.whole(net, np.zeros((90, 130, 1), np.float32), tile_out, tta)
+    most = infer.largest_input(depth, tile_out, tta)
+    assert max(sizes) <= most
+    assert most - max(sizes) <= 2 * 2**depth
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2G", 2e9), ("1.5 gb", 1.5e9), ("500M", 5e8), ("64k", 64000), ("2GiB", 2**31), ("1T", 1e12)],
+)
+def test_amounts_of_memory(text, number):
+    assert parse_bytes(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "2", "G", "-1G", "1e9", "2 GG", "infG", "٢G"])
+def test_what_is_no_amount_of_memory(text):
+    with pytest.raises(UsageError, match="is no amount"):
+        parse_bytes(text)
