@@ -11,7 +11,6 @@ between them, and grey value alone does not tell cell from background: Otsu's th
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcu.errors import DataError, UsageError
-from unetcu.paths import shown
+from unetcu.paths import for_shell, shown
 from unetcu.progress import progress
 from unetcu.rng import stream
 
@@ -92,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the stacks and say what they are and how to train on them."""
     paths = write(Path(args.folder), args.seed, args.pages, args.size, args.kind)
-    files = " ".join(shlex.quote(shown(path)) for path in paths)
+    files = " ".join(for_shell(path) for path in paths)
     print(
         f"{args.pages} {args.kind} pages of {args.size} x {args.size} (uint8), cells numbered "
         f"(uint16), seed {args.seed}; train with: unetcu train {files} --instances"
