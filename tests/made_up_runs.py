@@ -60,8 +60,8 @@ def epochs(text: str) -> list[dict[str, str]]:
 def state(folder: Path) -> tuple:
     """All that a run has learnt and recorded, without its times, in a form to compare."""
     last, best = (checkpoint.load(folder / f"{n}.safetensors") for n in ("last", "best"))
-    kept = {k: v for k, v in last.meta["state"].items() if k not in ("seconds", "rows")}
-    timed = ("seconds", "tiles_per_second")
+    timed = ("seconds", "epoch_seconds", "tiles_per_second")
+    kept = {k: v for k, v in last.meta["state"].items() if k not in ("rows", *timed)}
     rows = [{k: v for k, v in r.items() if k not in timed} for r in last.meta["state"]["rows"]]
     table = [{k: v for k, v in r.items() if k not in timed} for r in history(folder)]
     arrays = [

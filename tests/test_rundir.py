@@ -46,7 +46,7 @@ def test_what_is_there_is_refused(here, kind):
         out.write_text("x")
     else:
         out.symlink_to("nowhere")
-    with pytest.raises(UsageError, match="out is there already: .* --resume$"):
+    with pytest.raises(UsageError, match=r"out is there already: .* --resume$"):
         RunFolder.create(out, "x")
     with pytest.raises(UsageError, match="there already"):
         RunFolder.refuse_existing(out)
@@ -65,7 +65,7 @@ def test_only_a_run_with_its_state_can_be_resumed(here):
     with pytest.raises(UsageError, match="-o RUN --resume"):
         RunFolder.existing(None)
     run = RunFolder.create("r", "x")
-    with pytest.raises(DataError, match="r cannot be resumed: config.toml is not in it; start"):
+    with pytest.raises(DataError, match=r"r cannot be resumed: config\.toml is not in it; start"):
         RunFolder.existing("r")
     with pytest.raises(DataError, match="cannot be resumed"):
         RunFolder.existing("none")
@@ -99,7 +99,7 @@ def test_what_a_killed_run_left_is_removed(here):
     assert list(run.path.glob(".*")) == []
 
 
-ODD = ["a b.tif", 'q"uo\'te', "back\\slash", "new\nline", "é😀", "\u202ertl", "\U000e0001tag", "#x"]
+ODD = ["a b.tif", "q\"uo'te", "back\\slash", "new\nline", "é😀", "\u202ertl", "\U000e0001tag", "#x"]
 ODD += ["caf\udce9"] if sys.platform == "linux" else []
 
 

@@ -186,7 +186,7 @@ def test_python_values_of_another_type_are_refused():
 
 @pytest.mark.parametrize("files", [["a.tif", "b.tif"], ["0.3"], ["pages", "3"]])
 def test_files_after_val_are_told_to_stand_before_it(files):
-    with pytest.raises(UsageError, match="--val 0.2 does not go with"):
+    with pytest.raises(UsageError, match=r"--val 0\.2 does not go with"):
         parsed(["--val", "0.2", *files])
     with pytest.raises(UsageError, match=r"--val pages .*'x 1\.tif'"):
         parsed(["--val", "pages", "18-23", "x 1.tif", *files])

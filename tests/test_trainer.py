@@ -141,7 +141,9 @@ def test_drop_out_acts_in_training_and_depends_on_the_step():
 def test_a_state_of_another_training_is_refused():
     sgd, adam, large = trainer(optimizer="sgd"), trainer(), trainer(base=4)
     for state in (sgd.state(), {}, large.state(), {**adam.state(), "more": np.zeros(3)}):
-        with pytest.raises(CheckpointError, match="^cannot resume: .* needs average, mean, square"):
+        with pytest.raises(
+            CheckpointError, match=r"^cannot resume: .* needs average, mean, square"
+        ):
             adam.load(adam.weights(), state, 1)
     half = {k: v.astype(np.float64) for k, v in adam.state().items()}
     with pytest.raises(CheckpointError, match="cannot resume"):

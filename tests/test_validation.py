@@ -136,7 +136,7 @@ def test_a_network_that_has_diverged():
     net.parameters.writable()[:] *= 1e30
     x = np.random.default_rng(0).standard_normal((9, 9, 1)).astype(np.float32)
     e = Example(x, np.zeros((9, 9), np.int32), np.ones((9, 9), np.float32), None)
-    with pytest.raises(TrainingError, match="not finite: training has diverged; .* than 0.5$"):
+    with pytest.raises(TrainingError, match=r"not finite: training has diverged; .* than 0\.5$"):
         validate(net, [e], Settings(depth=1, base=2, tile=20, lr=0.5))
 
 

@@ -45,16 +45,18 @@ class Loop:
         self.rows: list[dict[str, Any]] = []
         self.best, self.since_best = math.inf, 0
         self.loss_sum, self.loss_count = 0.0, 0
-        self.seconds = 0.0  # of training, those before a resumption included
+        self.seconds = 0.0  # of all work, that before a resumption included
+        self.epoch_seconds = 0.0  # of this epoch's steps alone
         self._judged = UNet(**trainer.net.config, on=trainer.net.device)
         self._drawn = -math.inf
+        self._seen = 0.0
 
     def go(self) -> Interrupts:
         """Train to the end, or until interrupted (see the result's `signal`) or out of patience."""
         from tqdm import tqdm
 
         t, last_save = self.trainer, time.monotonic()
-        started = time.monotonic() - self.seconds
+        self._seen = last_save
         bar = tqdm(
             total=t.total, initial=t.done, unit="step", disable=None, file=sys.stderr, leave=False
         )
@@ -63,10 +65,11 @@ class Loop:
                 self._step(batch)
                 bar.update()
                 bar.set_postfix_str(f"loss {self.loss_sum / self.loss_count:.4f}", refresh=False)
-                self.seconds = time.monotonic() - started
+                self.epoch_seconds += self._tick()
                 stopping = stop.signal != 0  # asked once: a later signal finds the next step
                 if t.done % self.epoch_steps == 0 or t.done == t.total:
                     self._end_epoch()
+                    self._tick()  # scoring is no part of the next epoch's speed
                     last_save = time.monotonic()
                     stopping |= self._patience_spent()
                 elif stopping or time.monotonic() - last_save > SAVE_SECONDS:
@@ -79,6 +82,12 @@ class Loop:
 
     def _batches(self) -> Iterator[Batch]:
         return self.tiles.batches(self.trainer.done, self.trainer.total)
+
+    def _tick(self) -> float:
+        """Seconds since the last call, counted into `seconds`."""
+        before, self._seen = self._seen, time.monotonic()
+        self.seconds += self._seen - before
+        return self._seen - before
 
     def _step(self, batch: Batch) -> None:
         loss = self.trainer.step(batch)
@@ -101,7 +110,7 @@ class Loop:
         return True
 
     def _end_epoch(self) -> None:
-        t, before = self.trainer, self.rows[-1] if self.rows else {"seconds": 0, "step": 0}
+        t, before = self.trainer, self.rows[-1]["step"] if self.rows else 0
         if not all(np.isfinite(a).all() for a in (*t.weights().values(), *t.averaged().values())):
             raise self._diverged("a weight became infinite")
         self._judged.parameters.load(t.averaged())
@@ -110,7 +119,7 @@ class Loop:
         reached = scores.loss if scores and judged else -float(t.done)  # else the newest is best
         better = reached < self.best
         self.best, self.since_best = (reached, 0) if better else (self.best, self.since_best + 1)
-        took = max(self.seconds - float(before["seconds"]), 1e-3)
+        tiles = (t.done - before) * self.settings.batch
         row = {
             "epoch": len(self.rows) + 1,
             "step": t.done,
@@ -121,11 +130,11 @@ class Loop:
             "matched": _rounded(scores.matched, 4) if scores else "",
             "lr": float(f"{t.rate(t.done - 1):.3g}"),
             "seconds": round(self.seconds, 1),
-            "tiles_per_second": round((t.done - before["step"]) * self.settings.batch / took, 2),
+            "tiles_per_second": round(tiles / max(self.epoch_seconds, 1e-3), 2),
             "best": "*" if better else "",
         }
         self.rows.append(row)
-        self.loss_sum, self.loss_count = 0.0, 0
+        self.loss_sum, self.loss_count, self.epoch_seconds = 0.0, 0, 0.0
         if better:
             meta = {**self.meta, "step": t.done, "scores": self._stored(scores)}
             Checkpoint(t.averaged(), meta).save(self.run.best, overwrite=True)
@@ -186,6 +195,7 @@ class Loop:
             "loss_sum": self.loss_sum,
             "loss_count": self.loss_count,
             "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
         }
         meta = {**self.meta, "step": self.trainer.done, "state": state}
         Checkpoint(self.trainer.weights(), meta, self.trainer.state()).save(
@@ -199,13 +209,13 @@ class Loop:
         self.rows, self.since_best = state["rows"], state["since_best"]
         self.best = math.inf if state["best"] is None else state["best"]
         self.loss_sum, self.loss_count = state["loss_sum"], state["loss_count"]
-        self.seconds = state["seconds"]
+        self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
         self.run.write_history(self.rows)  # a kill may have come between the two files
 
 
 _STATE = {
     "done": int, "total": int, "rows": list, "best": float | None, "since_best": int,
-    "loss_sum": float, "loss_count": int, "seconds": float,
+    "loss_sum": float, "loss_count": int, "seconds": float, "epoch_seconds": float,
 }  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def training_bytes(net: UNet, height: int, width: int, batch: int = 1, moments: 
     image, out = size((height, width, net.in_channels)), size(layers[-1].output)
     kept["loss"] = 2 * out  # its gradient, and logits until backward is over
     alive = image + sum(kept.values())
-    peak, gradient = alive, out
+    peak, gradient = batch * alive, out
     skips: dict[str, int] = {}
     for layer in reversed(layers):
         where, to_input = layer.name.partition(".")[0], size(layer.input)
@@ -59,7 +59,7 @@ def training_bytes(net: UNet, height: int, width: int, batch: int = 1, moments: 
             first = layer is layers[0]
             padded = size((h, w, k) if first else (h + 4, w + 4, k))
             passed = 0 if first else to_input
-            need = gradient + padded + passed + work
+            need = gradient + padded + passed
         elif layer.kind.startswith("crop"):
             passed = size(layer.output) // 2
             skips["down" + where.removeprefix("up")] = to_input
@@ -71,13 +71,13 @@ def training_bytes(net: UNet, height: int, width: int, batch: int = 1, moments: 
         else:
             passed = to_input
             need = 2 * gradient + passed
-        peak = max(peak, alive + need)
+        peak = max(peak, batch * (alive + need) + work)
         if layer.kind.startswith("max"):
             alive -= skips[where]
         alive -= kept[layer.name]
         gradient = passed
     flat = 4 + moments  # values, gradients, moments, average, the judged network's values
-    activations = TRAINING_ALLOWANCE * FLOAT * batch * peak
+    activations = TRAINING_ALLOWANCE * FLOAT * peak
     return int(activations) + FLOAT * flat * net.parameters.size + FIXED
 
 
