@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 from imagecheck import image
-from tiffbuild import ASCII, LONG, LONG8, SHORT, page, png, tiff
+from tiffbuild import ASCII, LONG, LONG8, SHORT, late_ring, page, png, ring, tiff
 
 DEFLATE, LZW, PACKBITS = 8, 5, 32773
 GREY = image("u1")
@@ -31,23 +31,6 @@ def sharing():
     pages[1].tags |= {273: (LONG, [8]), 279: (LONG, [GREY.size])}
     pages[1].segments = []
     return tiff(pages)
-
-
-def ring(length):
-    """A chain of pages whose last one links to the first."""
-    data = bytearray(tiff([page(GREY[:4, :4])] * length))
-    first = struct.unpack("<I", data[4:8])[0]
-    data[-4:] = struct.pack("<I", first)
-    return bytes(data)
-
-
-def late_ring():
-    """Three pages, the last of which links to the second."""
-    data = bytearray(tiff([page(GREY[:4, :4])] * 3))
-    first = struct.unpack("<I", data[4:8])[0]
-    link = first + 2 + 12 * struct.unpack("<H", data[first : first + 2])[0]
-    data[-4:] = data[link : link + 4]
-    return bytes(data)
 
 
 def with_segment(data, compression=DEFLATE, which=0, **options):

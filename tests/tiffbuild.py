@@ -120,6 +120,23 @@ def tiff(pages, order="<", big=False):
     return bytes(out)
 
 
+def ring(length):
+    """A chain of pages whose last one links to the first."""
+    data = bytearray(tiff([page(np.zeros((4, 4), np.uint8))] * length))
+    first = struct.unpack("<I", data[4:8])[0]
+    data[-4:] = struct.pack("<I", first)
+    return bytes(data)
+
+
+def late_ring():
+    """Three pages, the last of which links to the second."""
+    data = bytearray(tiff([page(np.zeros((4, 4), np.uint8))] * 3))
+    first = struct.unpack("<I", data[4:8])[0]
+    link = first + 2 + 12 * struct.unpack("<H", data[first : first + 2])[0]
+    data[-4:] = data[link : link + 4]
+    return bytes(data)
+
+
 def encode(block, order, compression, predictor, fill_order):
     """One strip or tile as bytes."""
     rows, columns, samples = block.shape
