@@ -189,6 +189,7 @@ def test_more_objects_than_16_bits_can_number(model, tmp_path, out, monkeypatch)
 
 def test_the_overlay_of_a_large_page_is_reduced(model, tmp_path, out, monkeypatch):
     monkeypatch.setattr(outputs, "OVERLAY_SIDE", 15)
+    monkeypatch.setattr(outputs, "NUMBERS_AT_ONCE", 2 * 48 * 7)  # 7 rows
     monkeypatch.setattr(outputs, "READ_AT_ONCE", 4 * 50 * 10)  # bands of 10 rows
     images = pages(10, 2, 71, 48)
     predict(model, stack_file(tmp_path / "a.tif", images), out, tile=TILE)

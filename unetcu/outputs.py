@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import remove_stale
+from .errors import DataError
 from .images import Stack, TiffSink, write_png
 from .instances import label_instances
+from .paths import shown
 from .pictures import overlay
 from .predictions import ENDINGS
 
 Array = NDArray[Any]
 
 OVERLAY_SIDE = 1600  # pixels; the picture of a larger page is reduced
+NUMBERS_AT_ONCE = 1 << 20  # of probabilities
 READ_AT_ONCE = 1 << 24  # bytes of float32, of a page that is reduced
 IMAGEJ_BYTES = 4_000_000_000  # above, files are BigTIFF without ImageJ's header
 OVERLAY = "_overlay.png"
@@ -124,7 +127,22 @@ class Outputs:
         return self
 
     def write(self, page: int, y0: int, p: NDArray[np.float32]) -> None:
-        """The next rows of a page: p (rows, width, classes) float32, probabilities."""
+        """The next rows of a page: p (rows, width, classes) float32, probabilities.
+
+        Raises DataError, naming the file and the page, where they are no finite numbers.
+        """
+        step = max(1, NUMBERS_AT_ONCE // p[0].size)  # else temporaries were as large as p
+        for top in range(0, len(p), step):
+            self._write(page, y0 + top, p[top : top + step])
+        if y0 + len(p) == self._stack.height:
+            self._end_page(page)
+
+    def _write(self, page: int, y0: int, p: Array) -> None:
+        if not np.isfinite(p).all():
+            raise DataError(
+                f"{shown(self._stack.path)}, page {page + 1}: the network's answer is not finite: "
+                "the image is far outside of what it was trained on, or the model is bad"
+            )
         foreground = p[..., 1] if p.shape[2] == 2 else 1 - p[..., 0]
         self.low = min(self.low, float(foreground.min()))
         self.high = max(self.high, float(foreground.max()))
@@ -135,9 +153,8 @@ class Outputs:
         if self._mask is not None:
             np.greater(chosen, 0, out=self._mask[y0 : y0 + len(chosen)])
         if page == 0:
-            self._rows.append(chosen[-y0 % self._step :: self._step, :: self._step])
-        if y0 + len(p) == self._stack.height:
-            self._end_page(page)
+            rows = chosen[-y0 % self._step :: self._step, :: self._step]
+            self._rows.append(rows.copy())  # a view would keep all of `chosen`
 
     def _choose(self, p: Array, foreground: Array) -> Array:
         """Class ids of the pixels, in the type of their file."""

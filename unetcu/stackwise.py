@@ -61,7 +61,7 @@ def needed_bytes(job: Job, file: Path) -> int:
     work = inference_bytes(net, side, side) + window + rows + views
     page = INSTANCE_BYTES * height * width if job.options["instances"] else 0
     picture = picture_bytes(stack) if job.options["overlay"] else 0
-    band = min(tiles.tile_out, height) * width * (4 * net.classes + 6)
+    band = min(tiles.tile_out, height) * width * 4 * net.classes
     return LIBRARIES + stack.window_bytes + band + max(work, page, picture)
 
 
@@ -91,12 +91,8 @@ def predict_stack(job: Job, file: Path, stop: Interrupts) -> list[Path]:
             if not warned:
                 warned = _warn_of_brightness(f"{shown(file)}, page {page + 1}", stack, read)
             for y0, p in probabilities(net, read, height, width, job.tile_out, job.tta, done):
-                if not np.isfinite(p).all():
-                    raise DataError(
-                        f"{shown(file)}, page {page + 1}: the network's answer is not finite: "
-                        "the image is far outside of what it was trained on, or the model is bad"
-                    )
                 outputs.write(page, y0, p)
+                del p  # or it lives on while the next band is filled
     seconds = time.perf_counter() - start
     _warn_of_result(shown(file), outputs)
     first, *others = outputs.paths.values()
