@@ -3,8 +3,8 @@
 A page is made the way the microscope makes it. Cells are drawn as a map of optical thickness:
 a thin skirt that ends steeply, a body, a nucleus, granules. Zernike's phase contrast shows not the
 thickness but, to first order, its difference from its own blur: borders are dark, with a bright
-halo outside, and a wide flat cell is as grey as the empty dish. So grey value alone does not say
-what is cell; outlines do.
+halo outside that fades here and there, and a wide flat cell is hardly darker than the empty dish.
+The light is uneven by more than that. So grey value alone does not say what is cell; outlines do.
 """
 
 import numpy as np
@@ -63,7 +63,7 @@ def _outlines(r: np.random.Generator, n: int) -> tuple[NDArray[np.int32], Plane,
 
 
 def _places(r: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """Cells (y, x, radius, rounded) of cells in clusters: most grow beside another one."""
+    """Cells (y, x, radius, rounded), in clusters: most grow beside another one."""
     cover, covered = r.uniform(0.4, 0.7) * n * n, 0.0
     cells = np.empty((0, 4))
     while covered < cover:
@@ -151,9 +151,8 @@ def _insides(
         v = (dy * np.cos(turn) - dx * np.sin(turn)) * long
         size = radius * r.uniform(0.36, 0.48)
         edge = (np.hypot(u, v) - size) / 1.2
-        add = r.uniform(0.05, 0.2) * np.exp(-(edge**2)) - r.uniform(0, 0.12) / (
-            1 + np.exp(2 * edge)
-        )
+        add = r.uniform(0.05, 0.2) * np.exp(-(edge**2))
+        add -= r.uniform(0, 0.12) / (1 + np.exp(2 * edge))
         for _ in range(int(r.integers(1, 4))):  # nucleoli
             spots.append((*r.normal(0, 0.4 * size, 2), r.uniform(1.0, 1.9), r.uniform(0.3, 0.8)))
         for _ in range(int(r.poisson(r.uniform(0.1, 1.2) * radius))):  # granules, some bright
