@@ -44,6 +44,7 @@ def test_the_folder_holds_what_is_documented_and_nothing_else(files, capsys):
         star = "* lowest val_loss" if row["best"] else ""
         assert told == {**row, "best": star}
         assert {k: str(v) for k, v in kept.items()} == row
+    assert (done.folder / "progress.png").read_text() == "3", "curves of all epochs"
     best = min(done.rows, key=lambda r: r["val_loss"])
     assert [r for r in done.rows if r["best"]][-1] == best
     assert not any(line.startswith("epoch ") for line in err.splitlines())

@@ -138,7 +138,8 @@ class Loop:
         if better:
             meta = {**self.meta, "step": t.done, "scores": self._stored(scores)}
             Checkpoint(t.averaged(), meta).save(self.run.best, overwrite=True)
-        self.save_last()
+        self.run.write_history(self.rows)
+        self.save_last()  # after the history, which resuming corrects: none goes without its row
         self._report(row, scores)
         if scores:
             self._draw(scores)
@@ -166,7 +167,6 @@ class Loop:
             )
             tqdm.write(warning, file=sys.stderr)
             self.run.note(warning)
-        self.run.write_history(self.rows)
 
     def _draw(self, scores: Scores) -> None:
         from .imagewrite import write_png
@@ -210,7 +210,7 @@ class Loop:
         self.best = math.inf if state["best"] is None else state["best"]
         self.loss_sum, self.loss_count = state["loss_sum"], state["loss_count"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
-        self.run.write_history(self.rows)  # a kill may have come between the two files
+        self.run.write_history(self.rows)
 
 
 _STATE = {
