@@ -8,11 +8,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 from predictset import pages, save_model, stack_file
+from tiffbuild import page, tiff
 
 from unetcu import infer, outputs
 from unetcu.errors import UsageError
-from unetcu.images import Stack
+from unetcu.images import Stack, open_stack
 from unetcu.predict import parse_bytes, predict
 from unetcu.unet import UNet
 
@@ -108,3 +110,16 @@ def test_amounts_of_memory(text, number):
 def test_what_is_no_amount_of_memory(text):
     with pytest.raises(UsageError, match="is no amount"):
         parse_bytes(text)
+
+
+def test_decoded_parts_of_pages_count(tmp_path):
+    image = np.zeros((64, 32), np.uint8)
+    (tmp_path / "plain.tif").write_bytes(tiff([page(image, rows=8)]))
+    (tmp_path / "packed.tif").write_bytes(tiff([page(image, rows=8, compression=8)] * 3))
+    Image.fromarray(image).save(tmp_path / "whole.png")
+    sizes = {p.name: open_stack(p).window_bytes for p in tmp_path.iterdir()}
+    assert sizes == {
+        "plain.tif": 0,
+        "packed.tif": 3 * 64 * 32 + 2 * 8 * 32,
+        "whole.png": 3 * 64 * 32,
+    }
