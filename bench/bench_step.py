@@ -5,9 +5,9 @@ import pytest
 
 from unetcu.autograd import Tensor
 from unetcu.infer import softmax
-from unetcu.samples import Batch
-from unetcu.settings import Settings
-from unetcu.trainer import Trainer
+from unetcu.training.samples import Batch
+from unetcu.training.settings import Settings
+from unetcu.training.trainer import Trainer
 from unetcu.unet import UNet
 
 NETS = [(3, 16, 188), (3, 32, 316), (4, 16, 572), (4, 64, 188)]  # depth, base, tile

@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetcu import checkpoint, data
+from unetcu.data.ranges import Range
 from unetcu.infer import whole
-from unetcu.instances import label_instances, otsu_parts
-from unetcu.metrics import ObjectCounts
-from unetcu.prepare import BUILTIN_SIZE, builtin_data
-from unetcu.ranges import Range
-from unetcu.settings import Settings
+from unetcu.scores.instances import label_instances, otsu_parts
+from unetcu.scores.metrics import ObjectCounts
 from unetcu.synth import make
 from unetcu.train import train
+from unetcu.training.prepare import BUILTIN_SIZE, builtin_data
+from unetcu.training.settings import Settings
+from unetcu.training.validation import inference_tile
 from unetcu.unet import UNet
-from unetcu.validation import inference_tile
 
 Pages = list[tuple[NDArray[np.uint8], NDArray[np.integer]]]
 FRESH_SEED, FRESH_PAGES = 1, 12  # the built-in data are those of seed 0

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from unetcu.isbi import IsbiScores, isbi_scores
-from unetcu.metrics import pixel_error
+from unetcu.scores.isbi import IsbiScores, isbi_scores
+from unetcu.scores.metrics import pixel_error
 
 Stack = npt.NDArray[np.integer]
 

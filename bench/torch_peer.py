@@ -15,9 +15,9 @@ import numpy as np
 
 from unetcu import threads
 from unetcu.infer import softmax
-from unetcu.samples import Batch
-from unetcu.settings import Settings
-from unetcu.trainer import Trainer
+from unetcu.training.samples import Batch
+from unetcu.training.settings import Settings
+from unetcu.training.trainer import Trainer
 from unetcu.unet import UNet
 
 NETS = [(3, 16, 188), (3, 32, 316), (4, 64, 188)]  # depth, base, tile

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unetcu.images import open_stack
+from unetcu.files.images import open_stack
 
 
 def image(dtype, channels=1, height=37, width=45, seed=0):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from made_up_files import discs, put
 
-from unetcu import checkpoint, prepare
-from unetcu.settings import Settings
+from unetcu import checkpoint
+from unetcu.training import prepare
+from unetcu.training.settings import Settings
 
 FILES = {"config.toml", "best.safetensors", "last.safetensors", "history.csv", "log.txt",
          "progress.png"}  # fmt: skip

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unetcu import checkpoint, infer, ranges
+from unetcu import checkpoint, infer
 from unetcu.checkpoint import Checkpoint
-from unetcu.images import write_tiff
+from unetcu.data import ranges
+from unetcu.data.ranges import Range
+from unetcu.files.images import write_tiff
 from unetcu.predict import default_tile
-from unetcu.ranges import Range
 from unetcu.tiles import border
 from unetcu.unet import UNet
 

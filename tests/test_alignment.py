@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_up_files import discs
 
-from unetcu.alignment import _agreement, _edges, _outline, _shifted, misalignments
 from unetcu.data import Dataset
-from unetcu.ranges import fit
+from unetcu.data.alignment import _agreement, _edges, _outline, _shifted, misalignments
+from unetcu.data.ranges import fit
 
 
 def dataset(images, labels):

@@ -18,18 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. A module imports from its own layer (without a circle) and from layers below.
 LAYERS = {
-    "foundations": "unetcu errors rng paths progress interrupts tiles threads",
+    "foundations": "unetcu errors rng progress tiles threads",
     "device": "kernel gemm device",
     "engine": "graph autograd parameters",
     "ops": "ops ops.*",
     "network": "unet optim",
-    "images": "atomic images imagewrite pngread tiffwalk tiffread tiffpage tiffstack lzw pairing"
-    " labels ranges data dataset splits alignment survey synth synth_phase synth_em synth_shapes"
-    " augment weightmap metrics isbi thinning instances predictions",
-    "models": "memory checkpoint pictures infer settings rundir samples trainer validation loop"
-    " prepare outputs stackwise",
+    "images": "files files.* data data.* synth synth.em synth.phase synth.shapes"
+    " scores scores.* augment weightmap",
+    "models": "memory checkpoint pictures infer",
+    "training": "training training.* outputs stackwise",
     "commands": "train predict evaluate check plan",
-    "cli": "cli __main__",
+    "cli": "cli __main__ synth.__main__",
 }
 # Files and images know nothing of tensors: of the layers below, they import these only.
 ONLY_FROM = {"images": {"foundations", "images"}}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from unetcu.atomic import atomic_path, remove_stale
 from unetcu.errors import DataError
-from unetcu.paths import shown
+from unetcu.files.atomic import atomic_path, remove_stale
+from unetcu.files.paths import shown
 
 POSIX = os.name == "posix"
 
@@ -161,7 +161,7 @@ def test_killed_writer_leaves_the_old_file_and_a_stale_one_that_can_be_removed(t
             [
                 sys.executable,
                 "-c",
-                "import os, sys; from unetcu.atomic import atomic_path\n"
+                "import os, sys; from unetcu.files.atomic import atomic_path\n"
                 "with atomic_path(sys.argv[1], overwrite=True) as t:\n"
                 "    t.write_bytes(b'half'); os._exit(9)",
                 str(path),

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from modelfile import small, taken_apart
 
-from unetcu import atomic, checkpoint
+from unetcu import checkpoint
 from unetcu.checkpoint import Checkpoint
 from unetcu.errors import CheckpointError, DataError
+from unetcu.files import atomic
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from made_up_files import put
 
 from unetcu.errors import UsageError
 from unetcu.evaluate import evaluate
-from unetcu.isbi import isbi_scores
-from unetcu.metrics import dice, iou, object_counts, pixel_error
+from unetcu.scores.isbi import isbi_scores
+from unetcu.scores.metrics import dice, iou, object_counts, pixel_error
 
 PIXEL = {"pixel_error", "iou", "dice"}
 ISBI = {"v_rand", "v_info", "rand_error", "isbi_pixel_error"}

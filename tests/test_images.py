@@ -10,10 +10,10 @@ from imagecheck import check, image, same
 from PIL import Image
 from tiffbuild import LONG, SHORT, page, tiff
 
-import unetcu.images
-import unetcu.tiffread
+import unetcu.files.images
+import unetcu.files.tiffread
 from unetcu.errors import DataError, ShapeError
-from unetcu.images import open_stack
+from unetcu.files.images import open_stack
 
 DEFLATE = 8
 
@@ -21,13 +21,13 @@ DEFLATE = 8
 def test_windows_decode_only_what_they_meet(tmp_path, monkeypatch):
     array = image("u1", height=320, width=320)
     calls = []
-    real = unetcu.tiffread._decoded
+    real = unetcu.files.tiffread._decoded
 
     def counted(file, one, number):
         calls.append(number)
         return real(file, one, number)
 
-    monkeypatch.setattr(unetcu.tiffread, "_decoded", counted)
+    monkeypatch.setattr(unetcu.files.tiffread, "_decoded", counted)
     tiles = page(array, compression=DEFLATE, tile=(32, 32))
     (tmp_path / "tiles.tif").write_bytes(tiff([tiles]))
     stack = open_stack(tmp_path / "tiles.tif")
@@ -45,7 +45,7 @@ def test_windows_decode_only_what_they_meet(tmp_path, monkeypatch):
 
 
 def test_remembered_segments_are_bounded_and_not_shared_with_callers(tmp_path, monkeypatch):
-    monkeypatch.setattr(unetcu.images, "REMEMBERED_BYTES", 3 * 32 * 32)
+    monkeypatch.setattr(unetcu.files.images, "REMEMBERED_BYTES", 3 * 32 * 32)
     array = image("u1", height=320, width=320)
     (tmp_path / "a.tif").write_bytes(tiff([page(array, compression=DEFLATE, tile=(32, 32))] * 1))
     stack = open_stack(tmp_path / "a.tif")
@@ -60,7 +60,7 @@ def test_remembered_segments_are_bounded_and_not_shared_with_callers(tmp_path, m
 
 
 def test_the_segment_not_used_for_longest_is_forgotten(tmp_path, monkeypatch):
-    monkeypatch.setattr(unetcu.images, "REMEMBERED_BYTES", 2 * 16 * 16)
+    monkeypatch.setattr(unetcu.files.images, "REMEMBERED_BYTES", 2 * 16 * 16)
     array = image("u1", height=16, width=64)
     (tmp_path / "a.tif").write_bytes(tiff([page(array, compression=DEFLATE, tile=(16, 16))]))
     stack = open_stack(tmp_path / "a.tif")

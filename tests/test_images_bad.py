@@ -15,12 +15,12 @@ from badtiffs import TIFFS
 from imagecheck import image
 from tiffbuild import chunk, page, png, tiff
 
-import unetcu.images
-import unetcu.tiffstack
-import unetcu.tiffwalk
+import unetcu.files.images
+import unetcu.files.tiffstack
+import unetcu.files.tiffwalk
 from unetcu.errors import DataError
-from unetcu.images import open_stack
-from unetcu.tiffwalk import TiffFile
+from unetcu.files.images import open_stack
+from unetcu.files.tiffwalk import TiffFile
 
 
 def read_all(path):
@@ -158,7 +158,7 @@ if os.name == "posix":
 
 
 def test_a_hundred_thousand_pages_and_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(unetcu.tiffwalk, "MOST_PAGES", 100)
+    monkeypatch.setattr(unetcu.files.tiffwalk, "MOST_PAGES", 100)
     (tmp_path / "a.tif").write_bytes(tiff([page(GREY[:1, :1])] * 101))
     refused(tmp_path / "a.tif", "more than 100 pages")
     (tmp_path / "a.tif").write_bytes(tiff([page(GREY[:1, :1])] * 100))
@@ -169,7 +169,7 @@ def test_imagej_promises_more_pages_than_are_allowed(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     path.write_bytes(tiff([page(GREY, text="ImageJ=1.5\nimages=9\n")]) + bytes(9 * GREY.size))
     assert open_stack(path).pages == 9
-    monkeypatch.setattr(unetcu.tiffstack, "MOST_PAGES", 8)
+    monkeypatch.setattr(unetcu.files.tiffstack, "MOST_PAGES", 8)
     refused(path, "promises 9 pages")
 
 
@@ -189,7 +189,7 @@ def test_directories_that_overlap(tmp_path):
 
 def test_a_page_that_needs_too_much_memory(tmp_path, monkeypatch):
     (tmp_path / "a.tif").write_bytes(tiff([page(GREY)]))
-    monkeypatch.setattr(unetcu.images, "_MOST_WHOLE", GREY.size - 1)
+    monkeypatch.setattr(unetcu.files.images, "_MOST_WHOLE", GREY.size - 1)
     refused(tmp_path / "a.tif", "read it by windows")
     stack = open_stack(tmp_path / "a.tif")
     np.testing.assert_array_equal(stack.window(0, 0, 9, 0, 9), GREY[:9, :9])
@@ -197,6 +197,6 @@ def test_a_page_that_needs_too_much_memory(tmp_path, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(unetcu.images, "read_window", full)
+    monkeypatch.setattr(unetcu.files.images, "read_window", full)
     with pytest.raises(DataError, match="page 1 of 1 does not fit into memory"):
         stack.window(0, 0, 9, 0, 9)

@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-import unetcu.imagewrite
+import unetcu.files.imagewrite
 from unetcu.errors import DataError, ShapeError
-from unetcu.images import TiffSink, open_stack, write_png, write_tiff
+from unetcu.files.images import TiffSink, open_stack, write_png, write_tiff
 
 DTYPES = ["?", "u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
 
@@ -30,9 +30,9 @@ def pixels(dtype, pages=3, height=70, width=51):
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize(("band", "big"), [(1, False), (7, False), (7, True), (70, True)])
 def test_bands_come_back(tmp_path, dtype, compress, band, big, monkeypatch):
-    monkeypatch.setattr(unetcu.imagewrite, "_STRIP_BYTES", 1000)  # several strips a page
+    monkeypatch.setattr(unetcu.files.imagewrite, "_STRIP_BYTES", 1000)  # several strips a page
     if big:
-        monkeypatch.setattr(unetcu.imagewrite, "_CLASSIC_LIMIT", 1000)
+        monkeypatch.setattr(unetcu.files.imagewrite, "_CLASSIC_LIMIT", 1000)
     array = pixels(dtype)
     path = tmp_path / "a.tif"
     with TiffSink(path, 3, 70, 51, dtype, compress=compress) as sink:
@@ -110,7 +110,7 @@ def test_noise_that_deflate_makes_larger_is_allowed_for(tmp_path, monkeypatch):
     write_tiff(tmp_path / "a.tif", noise)
     size = (tmp_path / "a.tif").stat().st_size
     assert size > noise.size
-    monkeypatch.setattr(unetcu.imagewrite, "_CLASSIC_LIMIT", size)
+    monkeypatch.setattr(unetcu.files.imagewrite, "_CLASSIC_LIMIT", size)
     write_tiff(tmp_path / "b.tif", noise)
     assert (tmp_path / "b.tif").read_bytes()[:4] == b"II+\0"
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from unetcu.errors import ShapeError
-from unetcu.images import open_stack, write_png
+from unetcu.files.images import open_stack, write_png
 
 
 @pytest.mark.parametrize("shape", [(20, 31), (20, 31, 3)])

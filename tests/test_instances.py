@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetcu.errors import DataError, UsageError
-from unetcu.instances import label_instances, otsu_parts, otsu_threshold
+from unetcu.scores.instances import label_instances, otsu_parts, otsu_threshold
 
 
 def page(*rows):

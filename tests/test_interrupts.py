@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from unetcu.interrupts import Interrupts
+from unetcu.training.interrupts import Interrupts
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 

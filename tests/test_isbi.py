@@ -8,7 +8,7 @@ import pytest
 from test_thinning import flood_by_queue  # the slow definition of the thinning
 
 from unetcu.errors import DataError
-from unetcu.isbi import THRESHOLDS, combine, isbi_scores, score_page
+from unetcu.scores.isbi import THRESHOLDS, combine, isbi_scores, score_page
 
 
 def parts(mask):
@@ -216,7 +216,7 @@ def test_pages_may_come_one_by_one_and_thresholds_may_be_few():
 
 def test_small_batches_change_nothing(monkeypatch, example):
     probability, truth, found = example
-    monkeypatch.setattr("unetcu.isbi.BATCH_PIXELS", 3 * truth[0].size)
+    monkeypatch.setattr("unetcu.scores.isbi.BATCH_PIXELS", 3 * truth[0].size)
     again = isbi_scores(probability, truth)
     for name, curve in found.by_threshold.items():
         assert np.array_equal(again.by_threshold[name], curve)

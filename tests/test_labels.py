@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unetcu.data.labels import LabelError, interpret
 from unetcu.errors import DataError, UsageError
-from unetcu.labels import LabelError, interpret
 
 
 def cells(height=60, width=70, first=1, step=1):

@@ -9,7 +9,7 @@ import tiffbuild
 from PIL import Image
 
 from unetcu.errors import DataError
-from unetcu.lzw import lzw, packbits
+from unetcu.files.lzw import lzw, packbits
 
 
 def samples():

@@ -8,9 +8,9 @@ import pytest
 from unetcu import memory, threads
 from unetcu.infer import softmax
 from unetcu.memory import human, inference_bytes, training_bytes
-from unetcu.samples import Batch
-from unetcu.settings import Settings
-from unetcu.trainer import Trainer
+from unetcu.training.samples import Batch
+from unetcu.training.settings import Settings
+from unetcu.training.trainer import Trainer
 from unetcu.unet import UNet
 
 # depth, base, channels, classes, tile, batch. Large enough that small things do not count.

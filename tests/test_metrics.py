@@ -6,9 +6,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from unetcu import metrics
 from unetcu.errors import DataError
-from unetcu.metrics import Confusion, ObjectCounts, dice, iou, mean_of, object_counts, pixel_error
+from unetcu.scores import metrics
+from unetcu.scores.metrics import (
+    Confusion,
+    ObjectCounts,
+    dice,
+    iou,
+    mean_of,
+    object_counts,
+    pixel_error,
+)
 
 
 def objects_by_loops(predicted, truth):

@@ -6,10 +6,11 @@ import re
 import pytest
 from made_up_runs import cells, quick, tiny
 
-from unetcu import cli, plan, prepare
+from unetcu import cli, plan
 from unetcu.memory import human, inference_bytes, training_bytes
 from unetcu.tiles import border, nearest_valid
 from unetcu.train import train
+from unetcu.training import prepare
 from unetcu.unet import UNet
 
 

@@ -11,8 +11,8 @@ from predictset import expected, pages, save_model, stack_file
 
 from unetcu import checkpoint, outputs, pictures, threads
 from unetcu.cli import main
-from unetcu.instances import label_instances
 from unetcu.predict import predict
+from unetcu.scores.instances import label_instances
 
 TILE = 40  # of a network of depth 1: 24 pixels of output
 

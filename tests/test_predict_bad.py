@@ -11,9 +11,10 @@ import tifffile
 from predictset import pages, save_model, stack_file
 from tiffbuild import page, tiff
 
-from unetcu import atomic, checkpoint, outputs, stackwise
+from unetcu import checkpoint, outputs, stackwise
 from unetcu.cli import main
 from unetcu.errors import CheckpointError, DataError, UsageError
+from unetcu.files import atomic
 from unetcu.predict import default_tile, predict
 from unetcu.tiles import border, output_size
 

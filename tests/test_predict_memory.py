@@ -14,7 +14,7 @@ from tiffbuild import page, tiff
 
 from unetcu import infer, outputs
 from unetcu.errors import UsageError
-from unetcu.images import Stack, open_stack
+from unetcu.files.images import Stack, open_stack
 from unetcu.predict import parse_bytes, predict
 from unetcu.unet import UNet
 

@@ -5,7 +5,7 @@ import pytest
 from made_up_files import put
 
 from unetcu.errors import DataError
-from unetcu.predictions import pair
+from unetcu.scores.predictions import pair
 
 
 def page(value, pages=1, dtype=np.uint8):

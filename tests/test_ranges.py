@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from unetcu.data.ranges import KINDS, Range, fit
 from unetcu.errors import CheckpointError, DataError, UsageError
-from unetcu.ranges import KINDS, Range, fit
 
 
 def picture(seed, height=37, width=53, gain=1.0, offset=0, dtype=np.uint16, channels=1):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from made_up_runs import cells, quick, state, tiny
 
-from unetcu import checkpoint, cli, loop, threads
-from unetcu.interrupts import Interrupts
+from unetcu import checkpoint, cli, threads
 from unetcu.train import train
+from unetcu.training import loop
+from unetcu.training.interrupts import Interrupts
 
 
 class Killed(BaseException):

@@ -6,11 +6,12 @@ import pytest
 import tifffile
 from made_up_runs import cells, quick, state, tiny
 
-from unetcu import checkpoint, loop
+from unetcu import checkpoint
 from unetcu.checkpoint import Checkpoint
 from unetcu.errors import CheckpointError, DataError
-from unetcu.interrupts import Interrupts
 from unetcu.train import train
+from unetcu.training import loop
+from unetcu.training.interrupts import Interrupts
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from made_up_runs import history
 
 from unetcu.errors import DataError, UsageError
-from unetcu.rundir import COLUMNS, RunFolder
-from unetcu.settings import Settings, data_in, from_flags
+from unetcu.training.rundir import COLUMNS, RunFolder
+from unetcu.training.settings import Settings, data_in, from_flags
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import threading
 import numpy as np
 import pytest
 
-from unetcu import samples
 from unetcu.augment import sample
-from unetcu.dataset import Dataset
-from unetcu.ranges import fit
-from unetcu.samples import AHEAD, Example, Tiles, balance, examples, targets
-from unetcu.settings import Settings
+from unetcu.data.dataset import Dataset
+from unetcu.data.ranges import fit
+from unetcu.training import samples
+from unetcu.training.samples import AHEAD, Example, Tiles, balance, examples, targets
+from unetcu.training.settings import Settings
 
 SMALL = Settings(depth=1, base=2, tile=20)
 

@@ -11,7 +11,7 @@ import pytest
 
 from unetcu import cli
 from unetcu.errors import DataError, UsageError
-from unetcu.settings import Settings, add_flags, data_in, from_flags, quoted, read_toml
+from unetcu.training.settings import Settings, add_flags, data_in, from_flags, quoted, read_toml
 
 # One value of each setting that is not its default.
 OTHER = {

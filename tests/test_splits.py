@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from unetcu.data import Dataset, describe_split, split, split_warnings
+from unetcu.data.ranges import fit
 from unetcu.errors import UsageError
-from unetcu.ranges import fit
 
 
 def dataset(files=(0,) * 10, labels=None, instances=False, classes=2):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from made_up_runs import cells, history
 
-from unetcu import checkpoint, loop, train
+from unetcu import checkpoint, train
+from unetcu.training import loop
 
 TRAIN = [sys.executable, "-W", "error", "-m", "unetcu.train"]
 FLAGS = ["--instances", "--depth", "1", "--base", "2", "--tile", "44", "--steps", "1000000"]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from made_up_files import discs
 
-from unetcu import survey
-from unetcu.data import Dataset
-from unetcu.ranges import fit
+from unetcu.data import Dataset, survey
+from unetcu.data.ranges import fit
 
 
 def dataset(labels, images=None, classes=2, instances=False, values=()):

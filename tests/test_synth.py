@@ -10,9 +10,9 @@ from scipy import ndimage
 from unetcu.cli import main
 from unetcu.data import load
 from unetcu.errors import DataError, UsageError
-from unetcu.images import open_stack
-from unetcu.instances import otsu_parts
-from unetcu.metrics import object_counts
+from unetcu.files.images import open_stack
+from unetcu.scores.instances import otsu_parts
+from unetcu.scores.metrics import object_counts
 from unetcu.synth import make, write
 
 PAGES = 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetcu.rng import stream
-from unetcu.synth_shapes import (
+from unetcu.synth.shapes import (
     depth_inside,
     distance_to_contact,
     field,

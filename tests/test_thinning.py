@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 import pytest
 
-from unetcu.thinning import thinned_regions
+from unetcu.scores.thinning import thinned_regions
 
 AROUND = ((-1, 0), (0, -1), (0, 1), (1, 0))
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from made_up_runs import FILES, cells, epochs, history, quick, tiny, weights
 
-from unetcu import checkpoint, cli, loop, prepare, train, validation
+from unetcu import checkpoint, cli, train
 from unetcu.errors import CheckpointError, UsageError
-from unetcu.rundir import COLUMNS
-from unetcu.settings import Settings
-from unetcu.validation import validate
+from unetcu.training import loop, prepare, validation
+from unetcu.training.rundir import COLUMNS
+from unetcu.training.settings import Settings
+from unetcu.training.validation import validate
 
 
 @pytest.fixture

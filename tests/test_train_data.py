@@ -9,10 +9,11 @@ from made_up_files import discs, pixels, put
 from made_up_runs import FILES, cells, epochs, history, quick, tiny, weights
 from PIL import Image
 
-from unetcu import checkpoint, cli, pictures, prepare, train
+from unetcu import checkpoint, cli, pictures, train
 from unetcu.errors import DataError, DeviceError, UsageError
-from unetcu.settings import Settings
 from unetcu.train import train as run
+from unetcu.training import prepare
+from unetcu.training.settings import Settings
 
 FLAGS = ["--depth", "1", "--base", "2", "--tile", "64", "--steps", "4"]
 CURVES = pictures.curves

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from made_up_runs import cells, epochs, history, quick, tiny
 
-from unetcu import checkpoint, cli, loop, prepare, train, validation
+from unetcu import checkpoint, cli, train
 from unetcu.errors import TrainingError
+from unetcu.training import loop, prepare, validation
 
 
 @pytest.fixture

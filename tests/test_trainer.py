@@ -10,9 +10,9 @@ import pytest
 from unetcu import threads
 from unetcu.autograd import Tensor, no_grad
 from unetcu.errors import CheckpointError, ShapeError, UnetcuError
-from unetcu.samples import Batch, Example, Tiles
-from unetcu.settings import Settings
-from unetcu.trainer import Trainer
+from unetcu.training.samples import Batch, Example, Tiles
+from unetcu.training.settings import Settings
+from unetcu.training.trainer import Trainer
 from unetcu.unet import UNet
 
 

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from unetcu import validation
 from unetcu.errors import TrainingError
 from unetcu.infer import whole
-from unetcu.samples import Example
-from unetcu.settings import Settings
 from unetcu.tiles import border, valid_sizes
+from unetcu.training import validation
+from unetcu.training.samples import Example
+from unetcu.training.settings import Settings
+from unetcu.training.validation import inference_tile, validate
 from unetcu.unet import UNet
-from unetcu.validation import inference_tile, validate
 
 S = Settings(depth=1, base=2, tile=20)
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcu.errors import ShapeError, UsageError
-from unetcu.tiles import mirror
+from .errors import ShapeError, UsageError
+from .tiles import mirror
 
 Array = NDArray[Any]
 

@@ -18,13 +18,12 @@ import textwrap
 from collections import Counter
 from typing import Any
 
-from unetcu import survey
-from unetcu.data import Dataset, describe_split, load, split, split_warnings
-from unetcu.labels import LabelError
-from unetcu.pairing import Name
-from unetcu.paths import for_shell
-from unetcu.settings import Settings
-from unetcu.tiles import border, nearest_valid
+from .data import Dataset, describe_split, load, split, split_warnings, survey
+from .data.labels import LabelError
+from .data.pairing import Name
+from .files.paths import for_shell
+from .tiles import border, nearest_valid
+from .training.settings import Settings
 
 
 def check(
@@ -231,6 +230,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    from unetcu.cli import main
+    from .cli import main
 
     sys.exit(main("check"))

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import atomic_path
 from .device import Cpu
 from .errors import CheckpointError, ShapeError, UsageError
-from .paths import shown
+from .files.atomic import atomic_path
+from .files.paths import shown
 from .unet import UNet
 
 FORMAT = 1

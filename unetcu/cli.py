@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from .errors import UnetcuError, UsageError
-from .paths import shown
+from .files.paths import shown
 
 COMMANDS = {
     "train": "train a network on your images and labels, or on built-in data",

@@ -61,7 +61,7 @@ def native() -> str | None:
     """How the compiled module was built, in a few words, or None where it was not built."""
     if importlib.util.find_spec("unetcu._native") is None:
         return None
-    from . import _native  # type: ignore[attr-defined,unused-ignore]
+    from . import _native  # type: ignore[attr-defined, unused-ignore]
 
     return str(_native.describe())
 

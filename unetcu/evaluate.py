@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .data.pairing import Name
 from .errors import UsageError
-from .instances import label_instances
-from .isbi import THRESHOLDS, PageScores, combine, score_page
-from .metrics import Confusion, ObjectCounts, mean_of
-from .pairing import Name
-from .predictions import Page, pair
 from .progress import progress
+from .scores.instances import label_instances
+from .scores.isbi import THRESHOLDS, PageScores, combine, score_page
+from .scores.metrics import Confusion, ObjectCounts, mean_of
+from .scores.predictions import Page, pair
 
 # What the table says of each score; per class "iou_0", "dice_0" and so on come beside these.
 MEANING = {

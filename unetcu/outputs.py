@@ -16,13 +16,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .atomic import remove_stale
 from .errors import DataError
-from .images import Stack, TiffSink, write_png
-from .instances import label_instances
-from .paths import shown
+from .files.atomic import remove_stale
+from .files.images import Stack, TiffSink, write_png
+from .files.paths import shown
 from .pictures import overlay
-from .predictions import ENDINGS
+from .scores.instances import label_instances
+from .scores.predictions import ENDINGS
 
 Array = NDArray[Any]
 

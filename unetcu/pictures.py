@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcu.atomic import atomic_path
-from unetcu.errors import ShapeError
+from .errors import ShapeError
+from .files.atomic import atomic_path
 
 Array = NDArray[Any]
 Picture = NDArray[np.uint8]

@@ -16,11 +16,11 @@ from typing import Any
 
 from . import device, threads
 from .memory import human, inference_bytes, training_bytes
-from .prepare import Given, network, prepare, seconds_a_step, total_steps
-from .settings import Settings, add_flags, data_in, from_flags
 from .tiles import border
-from .trainer import Trainer
-from .validation import inference_tile
+from .training.prepare import Given, network, prepare, seconds_a_step, total_steps
+from .training.settings import Settings, add_flags, data_in, from_flags
+from .training.trainer import Trainer
+from .training.validation import inference_tile
 
 
 def plan(

@@ -30,17 +30,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import checkpoint, threads
+from .data.pairing import list_files
+from .data.ranges import Range
 from .device import describe
 from .errors import CheckpointError, UsageError
+from .files.paths import shown
 from .infer import VIEWS
-from .interrupts import Interrupts
 from .memory import human
 from .outputs import paths_of
-from .pairing import list_files
-from .paths import shown
-from .ranges import Range
 from .stackwise import Job, needed_bytes, predict_stack, say
 from .tiles import border, nearest_valid
+from .training.interrupts import Interrupts
 from .unet import UNet
 
 Name = str | os.PathLike[str]

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .data.ranges import Range
 from .errors import DataError
-from .images import Stack, open_stack
+from .files.images import Stack, open_stack
+from .files.paths import shown
 from .infer import ReadWindow, largest_input, probabilities
-from .interrupts import Interrupts
 from .memory import inference_bytes
 from .outputs import Outputs, picture_bytes
-from .paths import shown
-from .ranges import Range
 from .tiles import layout
+from .training.interrupts import Interrupts
 from .unet import UNet
 
 FAR, FLAT = 2.0, 0.1  # standard deviations of all pixels that the model was trained on

@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from unetcu.errors import ShapeError, UsageError
+from .errors import ShapeError, UsageError
 
 Array = NDArray[Any]
 

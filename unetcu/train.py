@@ -24,14 +24,14 @@ from typing import Any, NamedTuple
 
 from . import checkpoint, device, threads
 from .errors import CheckpointError, UsageError
-from .loop import Loop, finished, saved_state
+from .files.paths import for_shell, shown
 from .memory import human, training_bytes
-from .paths import for_shell, shown
-from .prepare import network, prepare, seconds_a_step, total_steps
-from .rundir import RunFolder
-from .samples import Example
-from .settings import Settings, add_flags, data_in, from_flags
-from .trainer import Trainer
+from .training.loop import Loop, finished, saved_state
+from .training.prepare import network, prepare, seconds_a_step, total_steps
+from .training.rundir import RunFolder
+from .training.samples import Example
+from .training.settings import Settings, add_flags, data_in, from_flags
+from .training.trainer import Trainer
 
 
 class Result(NamedTuple):
@@ -130,7 +130,7 @@ def _banner(loop: Loop, seconds: float) -> list[str]:
 
 
 def _draw_weight_map(example: Example, run: RunFolder) -> None:
-    from .imagewrite import write_png
+    from .files.imagewrite import write_png
     from .weightmap import picture
 
     write_png(run.weight_map, picture(example.w), overwrite=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetcu.errors import DataError, UsageError
+from .errors import DataError, UsageError
 
 # Beyond d1 + d2 = sigma sqrt(2 ln 1e4) the border term is under 1e-4 w0: taken as 0.
 NEGLIGIBLE = 1e-4

@@ -21,8 +21,8 @@ from numpy.lib.stride_tricks import as_strided
 from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
+from ..ops.relu import gate
 from ..threads import each, scratch
-from .relu import gate
 
 
 class Conv3x3(Op):

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
+from ..ops.relu import gate
 from ..threads import each
-from .relu import gate
 
 PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]  # of a window, in row order
 

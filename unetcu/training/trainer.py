@@ -1,0 +1,80 @@
+"""The training loop's engine: network, optimizer and average, one step at a time, no files."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..errors import CheckpointError
+from ..ops.softmax_loss import softmax_loss
+from ..optim import SGD, AdamW, Average, Optimizer
+from ..training.samples import Batch
+from ..training.settings import Settings
+from ..unet import UNet
+
+
+class Trainer:
+    """Trains `net` for `total` steps as `settings` say; `done` steps have been made."""
+
+    def __init__(self, net: UNet, settings: Settings, total: int) -> None:
+        self.net, self.settings, self.total, self.done = net, settings, total, 0
+        self.optimizer: Optimizer
+        if settings.optimizer == "sgd":
+            self.optimizer = SGD(net.parameters, settings.lr, settings.momentum)
+        else:
+            self.optimizer = AdamW(net.parameters, settings.lr)
+        self.average = Average(net.parameters, settings.average)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
+        if self.settings.schedule == "constant":
+            return self.settings.lr
+        late = max(0.0, step / self.total - 0.5) * 2
+        return self.settings.lr * max(0.5 * (1 + math.cos(math.pi * late)), 1e-3)
+
+    def step(self, batch: Batch) -> float:
+        """One step of gradient descent on one batch; returns the loss before it."""
+        where = self.net.device
+        when = np.array([self.settings.seed, self.done], np.uint32)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, in one line
+            z = self.net(Tensor(batch.x, where), Tensor(when, where))
+            loss = softmax_loss(z, Tensor(batch.t, where), Tensor(batch.w, where))
+            self.net.parameters.forget_gradients()
+            loss.backward()
+            self.optimizer.set(self.rate(self.done), self.done)
+            self.optimizer.step()
+            self.done += 1
+            self.average.update(self.done)
+        return loss.item()
+
+    def averaged(self) -> dict[str, np.ndarray]:
+        """The weights to use: their moving average, name -> array on the host."""
+        return self.net.parameters.named(self.net.device.get(self.average.flat))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights as they are now, name -> array on the host."""
+        return {name: p.numpy() for name, p in self.net.parameters.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What, with `weights` and `done`, lets training go on as if it had never stopped."""
+        get = self.net.device.get
+        arrays = {"average": self.average.flat, **self.optimizer.state}
+        return {name: get(array) for name, array in arrays.items()}
+
+    def load(
+        self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], done: int
+    ) -> None:
+        """Go back to a saved state. Raises CheckpointError if it is not this trainer's."""
+        ours = self.state()
+        fits = {k: (v.shape, v.dtype) for k, v in ours.items()}
+        if fits != {k: (v.shape, v.dtype) for k, v in state.items()}:
+            raise CheckpointError(
+                f"cannot resume: the file holds {', '.join(state) or 'weights only'} and this "
+                f"training needs {', '.join(ours)}"
+            )
+        self.net.parameters.load(weights)
+        where = self.net.device
+        for name, array in {"average": self.average.flat, **self.optimizer.state}.items():
+            where.copy(state[name], array)
+        self.done = done

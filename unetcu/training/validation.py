@@ -1,0 +1,76 @@
+"""How good a network is on whole images it was not trained on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TrainingError
+from ..infer import whole
+from ..scores.instances import label_instances
+from ..scores.metrics import Confusion, ObjectCounts, mean_of
+from ..tiles import border, valid_sizes
+from ..training.samples import Example
+from ..training.settings import Settings
+from ..unet import UNet
+
+LARGEST = 480  # output pixels of a tile; a whole image of up to 512 fits in one at depth 3
+
+
+@dataclass
+class Scores:
+    """loss: the training loss on whole images. iou: mean over the foreground classes. pixel_error:
+    share of wrong pixels. matched: share of objects found one to one, NaN where labels are classes.
+    constant: every pixel got the same class. first: probabilities of the first image."""
+
+    loss: float
+    iou: float
+    pixel_error: float
+    matched: float
+    constant: bool
+    first: NDArray[np.float32]
+
+
+def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scores:
+    """Predict every example tile by tile and score it. Raises TrainingError where the network
+    has become useless: its output is not finite."""
+    loss = weight = 0.0
+    confusion = Confusion(np.zeros((net.classes, net.classes), np.int64))
+    objects, first, seen = ObjectCounts(), None, set()
+    for e in examples:
+        with np.errstate(over="ignore", invalid="ignore"):  # said in words below
+            p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
+        if not np.isfinite(p).all():
+            raise TrainingError(
+                "the output on a validation image is not finite: training has diverged; try a "
+                f"smaller --lr than {settings.lr:g}"
+            )
+        first = p if first is None else first
+        known = e.t >= 0
+        chosen = np.take_along_axis(p, np.maximum(e.t, 0)[..., None], 2)[..., 0]
+        w = np.where(known, e.w, 0).astype(np.float64)
+        loss -= float((w * np.log(np.maximum(chosen, 1e-30))).sum())
+        weight += float(w.sum())
+        predicted = p.argmax(axis=2).astype(np.int32)
+        seen.update(np.unique(predicted).tolist())
+        confusion += Confusion.of(predicted, e.t, net.classes)
+        if e.instances is not None:
+            found = label_instances(1 - p[..., 0], grow=settings.gap)
+            objects += ObjectCounts.of(found, e.instances)
+    assert first is not None
+    return Scores(
+        loss / weight if weight else math.nan,
+        mean_of(confusion.iou[1:]),
+        confusion.pixel_error,
+        objects.matched_share if objects.true else math.nan,
+        len(seen) == 1,
+        first,
+    )
+
+
+def inference_tile(depth: int, side: int) -> int:
+    """Output pixels of a tile for an image whose longer side is `side`: larger tiles waste less."""
+    lost = 2 * border(depth)
+    return valid_sizes(depth, min(side, LARGEST) + lost, 10**9)[0] - lost
