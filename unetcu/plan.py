@@ -5,7 +5,7 @@
   unetcu plan --depth 4 --base 64 --tile 572         the paper's network: what would it cost here?
 
 Takes the data and the flags of `unetcu train`. Prints the network as a table (figure 1 of the
-paper in numbers), memory from the shapes, and time from two steps made on this machine, so it may
+paper in numbers), memory from the shapes, and time from a few steps made on this machine, so it may
 take a minute for a large network. Nothing is written.
 """
 

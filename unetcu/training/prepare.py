@@ -137,14 +137,21 @@ def epoch_steps(examples: Sequence[Example], settings: Settings) -> int:
 
 
 def seconds_a_step(net: UNet, prepared: Prepared) -> float:
-    """Time of a step, measured on a network that is thrown away."""
-    trial = Trainer(UNet(**net.config, on=net.device), prepared.settings, total=3)
-    batch = Tiles(prepared.training, prepared.settings).batch(0)
-    trial.step(batch)  # the first step also pays for first touches of memory
-    start = time.perf_counter()
-    trial.step(batch)
-    trial.step(batch)
-    return (time.perf_counter() - start) / 2
+    """Time of a step, the making of its tiles included, measured on a network thrown away.
+
+    One step is not counted, for it also pays for first touches of memory; then as many as fit in
+    two seconds, one at least.
+    """
+    trial = Trainer(UNet(**net.config, on=net.device), prepared.settings, total=100)
+    start, counted = 0.0, -1
+    for batch in Tiles(prepared.training, prepared.settings).batches(0, 20):
+        if counted == 0:
+            start = time.perf_counter()
+        trial.step(batch)
+        counted += 1
+        if counted > 0 and time.perf_counter() - start > 2:
+            break
+    return (time.perf_counter() - start) / counted
 
 
 def total_steps(net: UNet, prepared: Prepared, seconds: float) -> int:
