@@ -26,6 +26,16 @@ def make_net(depth: int, channels: int = 1, classes: int = 2, base: int = 3) -> 
     return net
 
 
+def without_checkerboard(net: UNet) -> UNet:
+    """The 4 pixels that an up-convolution makes of one get equal values."""
+    weights = {name: weight.numpy().copy() for name, weight in net.parameters.items()}
+    for name in weights:
+        if name.endswith("upconv.w"):
+            weights[name][...] = weights[name][:1, :1]
+    net.parameters.load(weights)
+    return net
+
+
 def picture(seed: int, height: int, width: int, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(height, width, channels)).astype(np.float32)
 
@@ -138,6 +148,18 @@ def test_bands_come_in_order_and_every_tile_is_reported():
     assert max(max(w) for w in windows) <= 8 + 2 * 20
 
 
+def test_tiles_at_the_edge_are_no_larger_than_they_must_be(monkeypatch):
+    net, image, shapes, real = make_net(2), picture(6, 45, 33), [], infer.softmax
+
+    def watched(net: UNet, x: np.ndarray) -> np.ndarray:
+        shapes.append(x.shape[:2])
+        return real(net, x)
+
+    monkeypatch.setattr(infer, "softmax", watched)
+    infer.whole(net, image, 32)  # 32 and 13 rows, 32 and 1 columns
+    assert shapes == [(72, 72), (72, 44), (56, 72), (56, 44)]
+
+
 @pytest.mark.parametrize("tta", infer.VIEWS)
 def test_threads_do_not_change_a_bit(tta):
     net, image = make_net(2, base=5), picture(2, 30, 20)
@@ -166,11 +188,7 @@ def test_rotated_views_of_other_tilings_are_close():
 @pytest.mark.parametrize("tta", infer.VIEWS)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (30, 40)])
 def test_a_constant_image_stays_constant(shape, tta):
-    net = make_net(2)
-    weights = {name: weight.numpy().copy() for name, weight in net.parameters.items()}
-    for name in ("up1.upconv.w", "up2.upconv.w"):
-        weights[name][...] = weights[name][:1, :1]  # else each of its 4 pixels has its own value
-    net.parameters.load(weights)
+    net = without_checkerboard(make_net(2))
     p = infer.whole(net, np.full((*shape, 1), 0.7, np.float32), 12, tta)
     assert p.shape == (*shape, 2)
     assert np.ptp(p.reshape(-1, 2), axis=0).max() < 1e-5
@@ -193,7 +211,7 @@ def test_the_seven_rotations_are_a_group():
     back_y = math.cos(TURN) * y - math.sin(TURN) * x
     back_x = math.sin(TURN) * y + math.cos(TURN) * x
     straight, turned = scene(y, x), scene(back_y, back_x)
-    net = make_net(1)
+    net = without_checkerboard(make_net(1))
     far = 25  # the border that a pixel sees, in any direction, and the reach of the splines
     kept = [v[(back_y > far) & (back_y < size - far)] for v in (y, x, back_y, back_x)]
     inside = np.all([(v > far) & (v < size - far) for v in kept], axis=0)

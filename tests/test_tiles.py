@@ -200,6 +200,14 @@ def test_cut_reads_only_what_an_inner_tile_needs():
     assert tiles.cut(read_window, 10**6, 10**6, 920, 4920, 64, 20).shape == (64, 64, 1)
 
 
+@pytest.mark.parametrize("y0", [-3, 0, 4, 60])
+def test_cut_of_other_height_than_width(y0):
+    image = np.arange(50 * 40).reshape(50, 40, 1)
+    padded = np.pad(image, ((90, 90), (90, 90), (0, 0)), mode="reflect")
+    tile = tiles.cut(lambda a, b, c, d: image[a:b, c:d], 50, 40, y0, 7, (9, 30), 4)
+    assert np.array_equal(tile, padded[86 + y0 : 95 + y0, 93:123])
+
+
 def test_tiles_of_every_layout_see_the_same_pixels():
     """A linear stand-in for the network with its grid of poolings: tiled equals whole."""
     rng = np.random.default_rng(2)
@@ -236,5 +244,8 @@ def test_tiles_of_every_layout_see_the_same_pixels():
 
 def test_imports_only_the_errors():
     tree = ast.parse(Path(tiles.__file__).read_text(encoding="utf-8"))
-    names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert {n for n in names if n and n.startswith("unetcu")} == {"unetcu.errors"}
+    ours = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level}
+    assert ours == {"errors"}
+    assert "unetcu" not in {
+        a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+    }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .autograd import Tensor, no_grad
 from .errors import UsageError
-from .tiles import border, cut, layout, mirror, valid_sizes
+from .tiles import Tile, border, cut, layout, mirror, valid_sizes
 from .unet import UNet
 
 Array = NDArray[np.float32]
@@ -47,14 +47,12 @@ def probabilities(
     for tile in tiles:
         if band is None:
             band = np.empty((tile.y1 - tile.y0, width, net.classes), np.float32)
-        high, wide = tile.y1 - tile.y0, tile.x1 - tile.x0
+        x = _input(net.depth, read_window, height, width, tile)
         if tta == "rot7":
-            p = _rotated_mean(net, read_window, height, width, tile.y0, tile.x0, tiles.tile_out)
+            p = _rotated_mean(net, x, read_window, height, width, tile)
         else:
-            lost = border(net.depth)
-            x = cut(read_window, height, width, tile.y0, tile.x0, tiles.tile_in, lost)
             p = _mirrored_mean(net, x) if tta == "mirror" else softmax(net, x)
-        band[:, tile.x0 : tile.x1] = p[:high, :wide]
+        band[:, tile.x0 : tile.x1] = p[: tile.y1 - tile.y0, : tile.x1 - tile.x0]
         progress(1)
         if tile.x1 == width:
             yield tile.y0, band
@@ -87,6 +85,15 @@ def softmax(net: UNet, x: Array) -> Array:
     return p
 
 
+def _input(depth: int, read: ReadWindow, height: int, width: int, tile: Tile) -> Array:
+    """The smallest network input that gives a tile: at the right and lower edge of the image, where
+    less than a whole tile is left, that is much less work."""
+    lost, step = border(depth), 2**depth
+    needs = tile.y1 - tile.y0 + 2 * lost, tile.x1 - tile.x0 + 2 * lost
+    high, wide = (valid_sizes(depth, need, need + step)[0] for need in needs)
+    return cut(read, height, width, tile.y0, tile.x0, (high, wide), lost)
+
+
 def _mirrored_mean(net: UNet, x: Array) -> Array:
     total = np.zeros((1, 1, net.classes), np.float32)
     for turns in range(4):
@@ -98,9 +105,9 @@ def _mirrored_mean(net: UNet, x: Array) -> Array:
 
 
 def _rotated_mean(
-    net: UNet, read: ReadWindow, height: int, width: int, y0: int, x0: int, tile_out: int
+    net: UNet, x: Array, read: ReadWindow, height: int, width: int, tile: Tile
 ) -> Array:
-    """Mean over 7 rotations of the image about its origin, for the tile at (y0, x0).
+    """Mean over 7 rotations of the image about its origin, for a tile and its input x.
 
     For each angle the image is read on a turned grid, over the part of the grid that covers the
     tile; the probabilities found there are read back at the tile's own pixels.
@@ -108,15 +115,15 @@ def _rotated_mean(
     from scipy.ndimage import map_coordinates
 
     lost, step = border(net.depth), 2**net.depth
-    own = np.indices((tile_out, tile_out)) + np.array([y0, x0])[:, None, None]
-    total = softmax(net, cut(read, height, width, y0, x0, tile_out + 2 * lost, lost))
+    own = np.mgrid[tile.y0 : tile.y1, tile.x0 : tile.x1]
+    total = softmax(net, x)[: own.shape[1], : own.shape[2]]
     for angle in ROTATIONS:
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         at = np.einsum("ij,jab->iab", turn, own)  # where the tile's pixels lie on the turned grid
         start = np.floor(at.min(axis=(1, 2)) / step).astype(int) * step
-        need = int(np.ceil((at.max(axis=(1, 2)) - start).max())) + 2
-        size = valid_sizes(net.depth, need + 2 * lost, need + 2 * lost + step)[0]
-        grid = np.indices((size, size)) + (start - lost)[:, None, None]
+        needs = np.ceil(at.max(axis=(1, 2)) - start).astype(int) + 2 + 2 * lost
+        high, wide = (valid_sizes(net.depth, int(n), int(n) + step)[0] for n in needs)
+        grid = np.indices((high, wide)) + (start - lost)[:, None, None]
         x = _read_at(read, height, width, np.einsum("ji,jab->iab", turn, grid))
         p = softmax(net, x)
         where = at - start[:, None, None]

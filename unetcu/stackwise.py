@@ -26,7 +26,7 @@ from .unet import UNet
 
 FAR, FLAT = 2.0, 0.1  # standard deviations of all pixels that the model was trained on
 PATCH, PATCHES = 64, 4  # brightness is taken from 4 x 4 patches of 64 x 64 pixels
-LIBRARIES = 75_000_000  # bytes of Python and its libraries
+LIBRARIES = 85_000_000  # bytes of Python and its libraries
 INSTANCE_BYTES = 40  # a pixel, while instances are found
 
 
@@ -57,7 +57,7 @@ def needed_bytes(job: Job, file: Path) -> int:
     rows = min(side, height) * width * bytes_a_pixel
     views = 0 if job.tta == "none" else 16 * tiles.tile_out**2 * net.classes
     if job.tta == "rot7":
-        views += 64 * side * side  # positions of pixels
+        views += 96 * side * side  # positions of pixels
     work = inference_bytes(net, side, side) + window + rows + views
     page = INSTANCE_BYTES * height * width if job.options["instances"] else 0
     picture = picture_bytes(stack) if job.options["overlay"] else 0

@@ -172,18 +172,20 @@ def cut(
     width: int,
     y0: int,
     x0: int,
-    tile_in: int,
+    tile_in: int | tuple[int, int],
     border: int,
 ) -> Array:
     """The input of the tile whose output starts at (y0, x0): (tile_in, tile_in, C), contiguous.
 
+    tile_in: pixels, or (rows, columns) where they differ.
     read_window(y0, y1, x0, x1) returns those rows and columns of the height × width image, (y1-y0,
     x1-x0, C) of any dtype; it is called once, for the smallest window that holds the needed pixels.
     """
-    rows = mirror(y0 - border, y0 - border + tile_in, height)
-    columns = mirror(x0 - border, x0 - border + tile_in, width)
+    high, wide = (tile_in, tile_in) if isinstance(tile_in, int) else tile_in
+    rows = mirror(y0 - border, y0 - border + high, height)
+    columns = mirror(x0 - border, x0 - border + wide, width)
     top, left = int(rows.min()), int(columns.min())
     window = read_window(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
-    if window.shape[:2] == (tile_in, tile_in) and rows[0] == top and columns[0] == left:
+    if window.shape[:2] == (high, wide) and rows[0] == top and columns[0] == left:
         return np.ascontiguousarray(window)
     return np.take(np.take(window, rows - top, axis=0), columns - left, axis=1)
