@@ -165,16 +165,18 @@ def test_images_are_drawn_by_their_area(monkeypatch):
     assert len({tuple(first[i : i + 20]) for i in range(0, 200, 20)}) == 10
 
 
-@pytest.mark.parametrize("drawn", [0.0, np.nextafter(1, 0)])
-def test_the_ends_of_the_draw(monkeypatch, drawn):
-    given = made([(20, 20), (20, 21), (7, 3)])
+@pytest.mark.parametrize(
+    ("drawn", "index"), [(0.0, 0), (np.nextafter(0.5, 0), 0), (0.5, 1), (np.nextafter(1, 0), 2)]
+)
+def test_the_ends_of_each_images_share(monkeypatch, drawn, index):
+    given = made([(20, 20), (20, 15), (10, 10)])
     monkeypatch.setattr(
         samples, "stream", lambda *a: type("R", (), {"random": staticmethod(lambda: drawn)})
     )
     monkeypatch.setattr(samples, "sample", lambda x, *rest: (x, x, x))
     x = Tiles(given, Settings(depth=1, tile=20)).batch(0).x[0]
-    assert x is not None
-    assert (x == given[0 if drawn == 0 else 2].x).all()
+    assert x.shape == given[index].x.shape
+    assert (x == given[index].x).all()
 
 
 def workers():

@@ -158,6 +158,7 @@ def test_two_lengths_are_refused(one, other):
         ('weight_map = ["border"]', "--weight-map"), ("[lr]", "--lr"), ("depth = 2000-01-01",
         "--depth"), ("images = 3", "images"), ("labels = []", "labels"), ("lr = nan", "--lr"),
         ("lr = 1\nlr = 2", "TOML"), ("lr =", "TOML"), ("\0", "TOML"), ('"a\\nb" = 1', "'a\\nb'"),
+        ('optimizer = "adam"', "give adamw or sgd"), ('symmetry = "d4"', "--symmetry"),
         ("x = " + "[" * 5000, "TOML"), ("\udcff = 1", "TOML"),
     ],
 )  # fmt: skip

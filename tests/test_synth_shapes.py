@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from unetcu.rng import stream
 from unetcu.synth.shapes import (
@@ -86,5 +87,14 @@ def test_fields_have_unit_variance_and_the_asked_scale():
         lag = int(2.5 * scale)
         assert abs((f[:, :-lag] * f[:, lag:]).mean()) < 0.25
         assert (f[:, :-1] * f[:, 1:]).mean() > 0.85 * f.var()
+    for scale in (5, 22.5):  # SciPy's own spline
+        f = field(stream(1, 0, "test fields"), 80, scale)
+        r = stream(1, 0, "test fields")
+        knots = r.standard_normal((int(80 / scale) + 5,) * 2).astype(np.float32)
+        start = 1.5 + r.random(2)
+        want = ndimage.affine_transform(
+            knots, np.eye(2) / scale, start, (80, 80), order=3, prefilter=False
+        )
+        assert np.abs(f * (151 / 315) - want)[:60, :60].max() < 1e-5
     for sigma in (1.0, 2.4):
         assert 0.85 < grain(r, 200, sigma).std() < 1.15
