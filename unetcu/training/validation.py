@@ -16,7 +16,7 @@ from ..training.samples import Example
 from ..training.settings import Settings
 from ..unet import UNet
 
-LARGEST = 480  # output pixels of a tile; a whole image of up to 512 fits in one at depth 3
+LARGEST = 480  # output pixels of a tile, or the few more that fit the network
 
 
 @dataclass
