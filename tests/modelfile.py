@@ -54,5 +54,5 @@ def refused(path: Path, content: bytes | None = None, match: str | None = None) 
     message = str(caught.value)
     assert message.isprintable()
     assert path.name in message
-    assert len(message.replace(str(path.parent), "")) < 300  # wherever the file lies
+    assert len(message.replace(str(path.parent), "")) < 400  # wherever the file lies
     return message
