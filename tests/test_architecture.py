@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. A module imports from its own layer (without a circle) and from layers below.
 LAYERS = {
-    "foundations": "unetcu errors rng progress tiles threads",
-    "device": "kernel gemm device",
+    "foundations": "unetcu errors rng progress tiles threads cache kernel simtbuild",
+    "device": "gemm device device.*",
+    "provers": "provers provers.*",
     "engine": "graph autograd parameters",
     "ops": "ops ops.*",
     "network": "unet optim",

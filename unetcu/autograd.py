@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from .device import Cpu, device
+from .device import Device, device
 from .errors import GraphError, ShapeError
 from .graph import Graph, Node
 
@@ -41,14 +41,14 @@ class Tensor:
     operators: ClassVar[dict[str, Callable[..., "Tensor"]]] = {}  # filled by the ops themselves
 
     def __init__(
-        self, data: Any, on: str | Cpu = "cpu", needs_grad: bool = False, name: str = ""
+        self, data: Any, on: str | Device = "cpu", needs_grad: bool = False, name: str = ""
     ) -> None:
         where = device(on) if isinstance(on, str) else on
         self._hold(where.put(data), where, needs_grad, name)
         if needs_grad and self.dtype not in (np.float32, np.float64):
             raise GraphError(f"only float32 and float64 have gradients, not {self.dtype}")
 
-    def _hold(self, data: Any, where: Cpu, needs_grad: bool, name: str = "") -> None:
+    def _hold(self, data: Any, where: Device, needs_grad: bool, name: str = "") -> None:
         if isinstance(data, np.ndarray):  # GPU arrays have no such flag; only ops write them
             data = data.view()
             data.flags.writeable = False
@@ -57,7 +57,7 @@ class Tensor:
         self.maker: Op | None = None
 
     @classmethod
-    def wrap(cls, data: Any, where: Cpu, needs_grad: bool = False, name: str = "") -> Self:
+    def wrap(cls, data: Any, where: Device, needs_grad: bool = False, name: str = "") -> Self:
         """A tensor of an array already on the device, without a copy (the caller lets go of it)."""
         self = cls.__new__(cls)
         self._hold(data, where, needs_grad, name)
@@ -106,10 +106,10 @@ class Tensor:
             if int(np.prod(self.shape)) != 1:
                 raise ShapeError(f"backward of a {self.shape} tensor needs dy of that shape")
             dy = np.ones(self.shape, self.dtype)
-        if tuple(np.shape(dy)) != self.shape:
-            raise ShapeError(f"dy has shape {tuple(np.shape(dy))}, the tensor {self.shape}")
         if isinstance(dy, np.ndarray | np.generic | float | int | list | tuple):
             dy = self.device.put(np.asarray(dy, self.dtype))
+        if tuple(dy.shape) != self.shape:
+            raise ShapeError(f"dy has shape {tuple(dy.shape)}, the tensor {self.shape}")
         if self.maker is None:
             self.accumulate(dy)
             return
@@ -191,7 +191,7 @@ class Op:
     backward takes dy and returns one gradient (or None) for each input.
     """
 
-    device: Cpu
+    device: Device
     out_shape: tuple[int, ...]
     versions: list[int]
     needs: tuple[bool, ...]  # for each input: is its gradient wanted?

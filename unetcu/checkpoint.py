@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import Cpu
+from .device import Device
 from .errors import CheckpointError, ShapeError, UsageError
 from .files.atomic import atomic_path
 from .files.paths import shown
@@ -48,7 +48,7 @@ class Checkpoint:
     meta: dict[str, Any]
     training: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def network(self, on: str | Cpu = "cpu") -> UNet:
+    def network(self, on: str | Device = "cpu") -> UNet:
         """The network with these weights. Raises CheckpointError if they do not belong to it."""
         config = self.meta["config"]
         try:

@@ -28,7 +28,7 @@ class Optimizer:
 
     def __init__(self, parameters: Parameters, lr: float) -> None:
         self.parameters = parameters
-        size, dtype = parameters.size, parameters.grads.dtype
+        size, dtype = parameters.flat.size, parameters.flat.dtype
         self.state = {name: parameters.device.zeros((size,), dtype) for name in self.moments}
         self.hyper = parameters.device.zeros((2,), np.float64)  # lr, t
         self.set(lr, 0)

@@ -4,6 +4,7 @@ The optimizer then sees one long vector instead of 46 small arrays (one kernel l
 a GPU), a checkpoint is one buffer with a table, and "the gradients" is something one can hash.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .autograd import Tensor
-from .device import Cpu
+from .device import Device
 from .errors import ShapeError
+
+LINE = 32  # each parameter starts at a multiple of so many numbers: a GPU's cache line
 
 
 class Parameter(Tensor):
@@ -40,23 +43,20 @@ class Parameters(Mapping[str, Parameter]):
     def __init__(
         self,
         shapes: Mapping[str, tuple[int, ...]],
-        where: Cpu,
+        where: Device,
         dtype: DTypeLike = np.float32,
     ) -> None:
         """One parameter of zeros for each entry of `shapes` (name -> shape)."""
-        sizes = [int(np.prod(shape)) for shape in shapes.values()]
         self.device, self.version = where, 0
-        self._values = where.zeros((sum(sizes),), dtype)
-        self.grads = where.zeros((sum(sizes),), dtype)
+        self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        flat = (sum(_room(shape) for shape in self._shapes.values()),)
+        self._values, self.grads = where.zeros(flat, dtype), where.zeros(flat, dtype)
         self._table: dict[str, Parameter] = {}
-        start = 0
-        for (name, shape), size in zip(shapes.items(), sizes, strict=True):
-            part = slice(start, start + size)
-            values = self._values[part].reshape(shape)
+        slots = self.named(self.grads)
+        for name, values in self.named(self._values).items():
             tensor = Parameter.wrap(values, where, needs_grad=True, name=name)
-            tensor.arena, tensor.slot = self, self.grads[part].reshape(shape)
+            tensor.arena, tensor.slot = self, slots[name]
             self._table[name] = tensor
-            start += size
 
     def __getitem__(self, name: str) -> Parameter:
         return self._table[name]
@@ -70,19 +70,20 @@ class Parameters(Mapping[str, Parameter]):
     @property
     def size(self) -> int:
         """How many numbers there are to learn."""
-        return int(self._values.size)
+        return sum(math.prod(shape) for shape in self._shapes.values())
 
     @property
     def flat(self) -> Any:
-        """All values in one array, for reading; see `writable`."""
+        """All values in one array, for reading; see `writable`. Between parameters lie zeros."""
         return self._values
 
     def named(self, flat: Any) -> dict[str, Any]:
         """An array laid out like `flat`, as name -> array of that parameter's shape."""
-        sizes = [int(np.prod(p.shape)) for p in self.values()]
-        starts = np.cumsum([0, *sizes]).tolist()
-        parts = zip(self.items(), starts, sizes, strict=False)
-        return {name: flat[at : at + n].reshape(p.shape) for (name, p), at, n in parts}
+        parts, at = {}, 0
+        for name, shape in self._shapes.items():
+            parts[name] = flat[at : at + math.prod(shape)].reshape(shape)
+            at += _room(shape)
+        return parts
 
     def writable(self) -> Any:
         """The flat values, to be written to now: graphs recorded before can no longer be used."""
@@ -119,3 +120,7 @@ class Parameters(Mapping[str, Parameter]):
                 )
         for name in ours:
             self.write(name, arrays[name])
+
+
+def _room(shape: tuple[int, ...]) -> int:
+    return -(-math.prod(shape) // LINE) * LINE

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .autograd import Tensor
-from .device import Cpu, device
+from .device import Device, device
 from .errors import ShapeError, UsageError
 from .ops.conv1x1 import conv1x1
 from .ops.conv3x3 import conv3x3
@@ -58,7 +58,7 @@ class UNet:
         *,
         dropout: float = 0.5,
         seed: int = 0,
-        on: str | Cpu = "cpu",
+        on: str | Device = "cpu",
         dtype: DTypeLike = np.float32,
     ) -> None:
         """Weights are drawn as section 3 says: Gaussian, standard deviation sqrt(2 / N), with N

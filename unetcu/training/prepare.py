@@ -13,7 +13,7 @@ from .. import __version__, data
 from ..checkpoint import Checkpoint
 from ..data import ranges
 from ..data.dataset import Dataset
-from ..device import Cpu
+from ..device import Device
 from ..errors import UsageError
 from ..training.samples import Example, Tiles, balance, examples
 from ..training.settings import Settings
@@ -107,7 +107,7 @@ def builtin_data(range: str = "auto") -> Dataset:
     )
 
 
-def network(prepared: Prepared, where: Cpu, start: Checkpoint | None) -> UNet:
+def network(prepared: Prepared, where: Device, start: Checkpoint | None) -> UNet:
     """A new network that fits the data, with random weights or those of `start`."""
     s, dataset = prepared.settings, prepared.dataset
     net = UNet(

@@ -1,0 +1,58 @@
+"""A folder of this user for compiled kernels: files named by a hash of what they were made from.
+
+What lies in it is loaded as machine code, so it must be nobody else's: mode 0700, owned by us, or
+it is not used. UNETCU_CACHE=FOLDER chooses another place; the folder may be deleted at any time.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import DeviceError
+
+
+def folder() -> Path:
+    """The cache folder, made if it is not there. Raises DeviceError if it is not safe to use."""
+    chosen = os.environ.get("UNETCU_CACHE")
+    if chosen:
+        place = Path(chosen)
+    elif sys.platform == "darwin":
+        place = Path.home() / "Library" / "Caches" / "unetcu"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        place = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "unetcu"
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = place.stat()
+    except OSError as error:
+        raise DeviceError(
+            f"cannot make the folder for compiled kernels, {place} ({error.strerror}); "
+            "set UNETCU_CACHE to a folder of yours"
+        ) from None
+    if hasattr(os, "getuid") and (
+        found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ):
+        raise DeviceError(
+            f"others can write to {place}, and what lies there would be run as code; "
+            "set UNETCU_CACHE to a folder of yours, or make it yours alone (chmod 700)"
+        )
+    return place
+
+
+def load_or_make(key: str, suffix: str, make: Callable[[], bytes]) -> Path:
+    """The file called key + suffix; where there is none, `make` gives its bytes first.
+
+    It appears whole or not at all: processes that make it at the same time do not disturb.
+    """
+    path = folder() / (key + suffix)
+    if not path.is_file():
+        content = make()
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return path

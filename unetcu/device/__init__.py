@@ -1,0 +1,71 @@
+"""Where arrays live and what does the arithmetic: `cpu`, `cuda`, or `simt`.
+
+Ops never touch an array library directly for memory: they ask their device for it, so that the
+same op can run where its arrays are. `cpu` is NumPy. `cuda` and `simt` are of one kind, "gpu":
+they run the same .cu files with the same launches, on a GPU or, slowly, on the CPU. This package
+is the only place that may import CuPy or our compiled modules.
+"""
+
+import functools
+import importlib.util
+import re
+
+import numpy as np
+
+from .. import threads
+from ..errors import DeviceError
+from .cpu import Cpu
+from .gpu import Gpu
+
+__all__ = ["Cpu", "Device", "Gpu", "describe", "device", "native"]
+
+Device = Cpu | Gpu
+KNOWN = "'auto', 'cpu', 'cuda', 'cuda:N' (the GPU number N) or 'simt'"
+
+
+@functools.cache
+def device(name: str = "auto") -> Device:
+    """The device of this name; "auto" is the first GPU if it can be used, else the CPU.
+
+    Raises DeviceError: no such name, or not usable here and what to do about it.
+    """
+    if name == "cpu":
+        return Cpu()
+    if name == "auto":
+        from .cuda import problem
+
+        return device("cpu" if problem() else "cuda")
+    what, _, rest = name.partition(":")
+    if what == "simt":
+        from .simt import Simt
+
+        return Simt(rest.split(",") if rest else ())
+    if what == "cuda" and re.fullmatch(r"(:\d{1,4})?", name.removeprefix("cuda")):
+        from .cuda import Cuda, problem
+
+        trouble = problem(int(rest or 0))
+        if trouble:
+            raise DeviceError(f"{name} cannot be used: {trouble}")
+        return Cuda(int(rest or 0))
+    raise DeviceError(f"no device is called {name!r}; use {KNOWN}")
+
+
+@functools.cache
+def native() -> str | None:
+    """How the compiled module was built, in a few words, or None where it was not built."""
+    if importlib.util.find_spec("unetcu._native") is None:
+        return None
+    from .. import _native  # type: ignore[attr-defined, unused-ignore]
+
+    return str(_native.describe())
+
+
+def describe() -> str:
+    """One line: the device that "auto" gives, and why."""
+    where = device("auto")
+    if where.kind == "gpu":
+        return str(where)
+    from .cuda import problem
+
+    blas = "" if threads.blas_control() else "; its BLAS cannot be held to one thread a part"
+    return f"cpu (NumPy {np.__version__}, {threads.count()} threads{blas}); no cuda: {problem()}"

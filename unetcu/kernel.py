@@ -1,0 +1,136 @@
+"""Finds a kernel's source text and reads from it what the Python side must know.
+
+A kernel's signature and tile sizes are written once, in its .cu file, and read from there: launch
+code and kernel cannot drift apart. CuPy itself checks neither the number nor the types of
+arguments. Standard library only: the build of the package uses this module too.
+"""
+
+import ast
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import KernelError
+
+HERE = Path(__file__).resolve().parent
+# In an installed package the sources lie inside it, in a checkout beside it.
+KERNELS = HERE / "_kernels" if (HERE / "_kernels" / "simt").is_dir() else HERE.parent / "kernels"
+
+_ENTRY = re.compile(
+    r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)'
+)
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.M)
+_CONSTANT = re.compile(r"^constexpr (?:int|unsigned) (\w+) = ([^;]+);", re.M)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "int": "int32",
+    "unsigned": "uint32",
+    "unsigned int": "uint32",
+    "unsigned char": "uint8",
+    "unsigned short": "uint16",
+    "long long": "int64",
+    "unsigned long long": "uint64",
+}
+
+
+class Param(NamedTuple):
+    """One parameter of an entry point; dtype is a NumPy name, of the elements for a pointer."""
+
+    name: str
+    dtype: str
+    pointer: bool
+    const: bool
+
+
+def stems() -> list[str]:
+    """Every kernel file without its ending: "conv3x3", "ladder/conv3x3_1_naive", ..."""
+    files = (f.relative_to(KERNELS).with_suffix("") for f in KERNELS.rglob("*.cu"))
+    return sorted(f.as_posix() for f in files)
+
+
+@functools.cache
+def source(stem: str) -> str:
+    """The text of kernels/<stem>.cu with its headers pasted in; #line tells where from.
+
+    Pasted, so that the text alone decides what a compiler sees: caches can be keyed by it.
+    """
+    path = KERNELS / f"{stem}.cu"
+    if not path.is_file():
+        raise KernelError(f"there is no kernel file {stem}.cu in {KERNELS}")
+    seen: set[str] = set()
+
+    def pasted(file: Path) -> str:
+        text = file.read_text("utf-8").replace("#pragma once\n", "\n")
+
+        def paste(include: re.Match[str]) -> str:
+            name, after = include[1], text.count("\n", 0, include.start()) + 2
+            if name in seen:
+                return ""
+            seen.add(name)
+            return f'{pasted(KERNELS / name)}\n#line {after} "{_shown(file)}"'
+
+        return f'#line 1 "{_shown(file)}"\n' + _INCLUDE.sub(paste, text)
+
+    return pasted(path)
+
+
+def _shown(file: Path) -> str:
+    return "kernels/" + file.relative_to(KERNELS).as_posix()
+
+
+@functools.cache
+def entries(stem: str) -> dict[str, tuple[Param, ...]]:
+    """Every entry point of kernels/<stem>.cu, name -> parameters in order."""
+    text = _COMMENT.sub(" ", (KERNELS / f"{stem}.cu").read_text("utf-8"))
+    return {
+        name: tuple(_param(stem, name, p) for p in parameters.split(","))
+        for name, parameters in _ENTRY.findall(text)
+    }
+
+
+def _param(stem: str, entry: str, declared: str) -> Param:
+    const = re.search(r"\bconst\b", declared) is not None
+    words = re.sub(r"\bconst\b|\b__restrict__\b", " ", declared).replace("*", " * ").split()
+    kind = " ".join(w for w in words[:-1] if w != "*")
+    if kind not in _DTYPES or words.count("*") > 1:
+        raise KernelError(f"{stem}.cu, {entry}: cannot read the parameter {declared.strip()!r}")
+    return Param(words[-1], _DTYPES[kind], "*" in words, const)
+
+
+@functools.cache
+def constants(stem: str) -> dict[str, int]:
+    """The file's `constexpr int NAME = ...;` at the start of a line: tile sizes for launches.
+
+    The value is whole numbers and earlier names with + - * / and parentheses.
+    """
+    found: dict[str, int] = {}
+    text = _COMMENT.sub(" ", (KERNELS / f"{stem}.cu").read_text("utf-8"))
+    for name, value in _CONSTANT.findall(text):
+        try:
+            found[name] = _value(ast.parse(value.strip(), mode="eval").body, found)
+        except (SyntaxError, KeyError):
+            raise KernelError(f"{stem}.cu: cannot read constexpr int {name} = {value}") from None
+    return found
+
+
+def _value(node: ast.expr, names: dict[str, int]) -> int:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.Name):
+        return names[node.id]
+    if isinstance(node, ast.BinOp):
+        a, b = _value(node.left, names), _value(node.right, names)
+        if isinstance(node.op, ast.Div):
+            return a // b
+        operations = {ast.Add: a + b, ast.Sub: a - b, ast.Mult: a * b}
+        return operations[type(node.op)]
+    raise KeyError(ast.unparse(node))
+
+
+def simt_unit(stem: str) -> str:
+    """kernels/<stem>.cu as a C++ translation unit for the SIMT runtime: a table of entry points."""
+    table = ", ".join(f"SIMT_KERNEL({name})" for name in entries(stem))
+    return f'#include "simt.h"\n{source(stem)}\nSIMT_MODULE({table})\n'
