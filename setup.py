@@ -1,6 +1,6 @@
-"""Builds the compiled module unetcu._native with CMake; all else stands in pyproject.toml.
+"""Builds the compiled modules with CMake; all else stands in pyproject.toml.
 
-The module is optional. Where it cannot be built, the build goes on without it and says so in
+They are optional: unetcu._native (the CPU), unetcu._simt and the kernels compiled for it. Where they cannot be built, the build goes on without it and says so in
 one line: unetcu then runs on NumPy.
 """
 
@@ -67,13 +67,14 @@ class BuildPython(build_py):
     """Also puts the CUDA sources into the package, where an installed unetcu looks for them."""
 
     def run(self) -> None:
-        """As usual, then kernels/**/*.cu and *.cuh to unetcu/kernels (not when editable)."""
+        """As usual, then kernels/**/*.cu, *.cuh and *.h to unetcu/_kernels (not when editable)."""
         super().run()
         if self.editable_mode:
             return
-        for source in sorted(ROOT.glob("kernels/**/*.cu*")):
-            if source.suffix in (".cu", ".cuh"):
-                target = Path(self.build_lib, "unetcu", source.relative_to(ROOT))
+        for source in sorted(ROOT.glob("kernels/**/*")):
+            if source.suffix in (".cu", ".cuh", ".h"):
+                inside = source.relative_to(ROOT / "kernels")
+                target = Path(self.build_lib, "unetcu", "_kernels", inside)
                 self.mkpath(os.fspath(target.parent))
                 self.copy_file(os.fspath(source), os.fspath(target))
 

@@ -104,7 +104,7 @@ def upward(module: str, source: str) -> list[str]:
     wrong = []
     for line, imported in imports(module, source):
         target = inside(imported)
-        if target is None or imported == "unetcu._native":
+        if target is None or imported in ("unetcu._native", "unetcu._simt"):
             continue
         if target == "unetcu" and imported != "unetcu.__version__":
             wrong.append(f"{module}:{line} import {imported}: import it from its own module")
@@ -121,8 +121,8 @@ def foreign(module: str, source: str) -> list[str]:
     wrong = []
     for line, imported in imports(module, source):
         package = imported.split(".")[0]
-        if package == "cupy" or imported.startswith("unetcu._native"):
-            known = module == "device"
+        if package == "cupy" or imported.startswith(("unetcu._native", "unetcu._simt")):
+            known = module.split(".")[0] == "device"
         else:
             known = package in {"unetcu", *sys.stdlib_module_names, *THIRD_PARTY}
         if not known:

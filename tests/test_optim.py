@@ -14,8 +14,13 @@ from unetcu.parameters import Parameters
 
 def arena(on, size, rng, dtype=np.float64):
     p = Parameters({"p": (size,)}, device(on), dtype)
-    p.writable()[:] = rng.standard_normal(size)
+    p.write("p", rng.standard_normal(size))
     return p
+
+
+def values(p, flat=None):
+    """The numbers themselves, without what pads the arena."""
+    return p.named(p.flat if flat is None else flat)["p"]
 
 
 def steps(optimizer, p, grads, rates=None):
@@ -31,7 +36,7 @@ def steps(optimizer, p, grads, rates=None):
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
 def test_sgd_against_a_loop(on, rng, momentum):
     p = arena(on, 5, rng)
-    start, grads = p.flat.copy(), rng.standard_normal((6, 5))
+    start, grads = values(p).copy(), rng.standard_normal((6, 5))
     rates = [0.1, 0.1, 0.05, 0.2, 0.01, 0.3]
     steps(SGD(p, 0.1, momentum), p, grads, rates)
     for i in range(5):
@@ -39,7 +44,7 @@ def test_sgd_against_a_loop(on, rng, momentum):
         for lr, g in zip(rates, grads[:, i], strict=True):
             v = momentum * v + g
             value -= lr * v
-        assert math.isclose(p.flat[i], value, rel_tol=1e-13)
+        assert math.isclose(values(p)[i], value, rel_tol=1e-13)
 
 
 def test_the_papers_momentum_is_the_default(on, rng):
@@ -50,7 +55,7 @@ def test_the_papers_momentum_is_the_default(on, rng):
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5), (0.8, 0.0)])
 def test_adamw_against_a_loop(on, rng, betas, decay):
     p = arena(on, 5, rng)
-    start, grads = p.flat.copy(), rng.standard_normal((6, 5))
+    start, grads = values(p).copy(), rng.standard_normal((6, 5))
     rates = [0.1, 0.1, 0.05, 0.2, 0.01, 0.3]
     steps(AdamW(p, 0.1, betas, 1e-3, decay), p, grads, rates)
     b1, b2 = betas
@@ -61,16 +66,16 @@ def test_adamw_against_a_loop(on, rng, betas, decay):
             s = b2 * s + (1 - b2) * g**2
             size = math.sqrt(s / (1 - b2**t)) + 1e-3
             value -= lr * (m / (1 - b1**t) / size + decay * value)
-        assert math.isclose(p.flat[i], value, rel_tol=1e-12)
+        assert math.isclose(values(p)[i], value, rel_tol=1e-12)
 
 
 def test_the_first_step_of_adam_is_the_learning_rate(on, rng):
     """What the corrections of the first steps are for: |step| = lr whatever the gradient's size."""
     for scale in (1e-3, 1.0, 1e3):
         p = arena(on, 4, rng)
-        before = p.flat.copy()
+        before = values(p).copy()
         steps(AdamW(p, 0.01), p, [scale * np.array([1.0, -1, 2, -3])])
-        np.testing.assert_allclose(before - p.flat, [0.01, -0.01, 0.01, -0.01], rtol=1e-4)
+        np.testing.assert_allclose(before - values(p), [0.01, -0.01, 0.01, -0.01], rtol=1e-4)
 
 
 def test_adams_defaults(on, rng):
@@ -104,14 +109,14 @@ def test_any_number_of_threads_and_every_element(on, rng, monkeypatch, kind):
     def result(part, n):
         monkeypatch.setattr(threads, "_count", n)
         p = Parameters({"p": (size,) if part is ... else (part.stop - part.start,)}, device(on))
-        p.writable()[:] = start[part]
+        p.write("p", start[part])
         average = Average(p, 0.9) if kind is Average else None
         optimizer = SGD(p, 0.1) if average else kind(p, 0.1)
         for t, g in enumerate(grads, 1):
             steps(optimizer, p, [g[part]])
             if average:
                 average.update(t)
-        return average.flat if average else p.flat
+        return values(p, average.flat if average else None)
 
     whole = result(..., 1)
     for n in (2, 3, 4):
@@ -128,7 +133,7 @@ def test_float32_stays_near_float64(on, rng):
         steps(kind(p, 0.01), p, grads.astype(np.float32))
         steps(kind(q, 0.01), q, grads)
         assert p.flat.dtype == np.float32
-        np.testing.assert_allclose(p.flat, q.flat, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(values(p), values(q), rtol=1e-5, atol=1e-5)
 
 
 def test_state_is_of_the_parameters_precision_and_starts_at_zero(on, rng):
@@ -139,7 +144,8 @@ def test_state_is_of_the_parameters_precision_and_starts_at_zero(on, rng):
         assert set(optimizer.state) == {"mean", "square"}
         for array in optimizer.state.values():
             assert array.dtype == dtype
-            assert array.tolist() == [0, 0, 0]
+            assert values(p, array).tolist() == [0, 0, 0]
+            assert array.shape == p.flat.shape
 
 
 def test_a_step_is_a_change_of_the_parameters(on, rng):
@@ -152,13 +158,13 @@ def test_a_step_is_a_change_of_the_parameters(on, rng):
 def test_the_average_against_a_loop(on, rng):
     p = arena(on, 3, rng)
     average = Average(p, 0.6)
-    right = p.flat.tolist()
+    right = values(p).tolist()
     for t in range(1, 25):
-        p.writable()[:] = rng.standard_normal(3)
+        p.write("p", rng.standard_normal(3))
         average.update(t)
         d = min(0.6, t / (t + 10))
-        right = [d * a + (1 - d) * v for a, v in zip(right, p.flat, strict=True)]
-        np.testing.assert_allclose(average.flat, right, rtol=1e-12)
+        right = [d * a + (1 - d) * v for a, v in zip(right, values(p), strict=True)]
+        np.testing.assert_allclose(values(p, average.flat), right, rtol=1e-12)
     assert not np.shares_memory(average.flat, p.flat)
 
 

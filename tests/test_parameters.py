@@ -11,14 +11,21 @@ from unetcu.optim import SGD
 from unetcu.parameters import Parameters
 
 SHAPES = {"first.w": (2, 3), "first.b": (3,), "scale": ()}
+VALUES = {"first.w": np.arange(6).reshape(2, 3), "first.b": np.arange(6, 9), "scale": 9}
 
 
 @pytest.fixture
 def arena(on):
     """Parameters with the values 0, 1, 2, ... in the order of the flat array."""
     p = Parameters(SHAPES, device(on))
-    p.writable()[:] = np.arange(10)
+    for name, values in p.named(p.writable()).items():
+        values[...] = VALUES[name]
     return p
+
+
+def numbers(arena, flat):
+    """A flat array's numbers in the order given, without what pads it."""
+    return np.concatenate([a.ravel() for a in arena.named(flat).values()]).tolist()
 
 
 def test_a_mapping_in_the_order_given(arena):
@@ -36,12 +43,19 @@ def test_parameters_are_slices_of_the_flat_array(arena):
     assert arena["first.w"].numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
     assert arena["first.b"].numpy().tolist() == [6, 7, 8]
     assert arena["scale"].item() == 9
-    arena.writable()[6] = 60
+    assert arena.flat.shape == arena.grads.shape == (96,)
+    arena.writable()[32] = 60
     assert arena["first.b"].numpy().tolist() == [60, 7, 8]
-    named = arena.named(10 * np.arange(10))
-    assert named["first.w"].tolist() == [[0, 10, 20], [30, 40, 50]]
-    assert named["first.b"].tolist() == [60, 70, 80]
-    assert named["scale"].tolist() == 90
+    named = arena.named(np.arange(96))
+    assert named["first.w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert named["first.b"].tolist() == [32, 33, 34]
+    assert named["scale"].tolist() == 64
+
+
+def test_each_parameter_starts_on_a_cache_line(arena):
+    starts = [p.numpy().ctypes.data - arena.flat.ctypes.data for p in arena.values()]
+    assert starts == [0, 128, 256]
+    assert arena.flat.sum() == sum(range(10))  # between them lies nothing
 
 
 def test_a_new_arena_is_zero_and_of_the_precision_asked_for(on):
@@ -72,21 +86,21 @@ def test_gradients_land_in_the_flat_array_and_add_up(on, arena):
         total((x @ arena["first.w"]) + arena["first.b"]).backward()
 
     backward()
-    assert arena.grads.tolist() == [1] * 9 + [0]
+    assert numbers(arena, arena.grads) == [1] * 9 + [0]
     assert np.shares_memory(arena["first.w"].grad, arena.grads)
     assert arena["scale"].grad is None
     backward()
-    assert arena.grads.tolist() == [2] * 9 + [0]
+    assert numbers(arena, arena.grads) == [2] * 9 + [0]
     arena.forget_gradients()
     assert arena["first.w"].grad is None
     backward()
-    assert arena.grads.tolist() == [1] * 9 + [0]
+    assert numbers(arena, arena.grads) == [1] * 9 + [0]
 
 
 def test_a_parameter_used_twice(on, arena):
     b = arena["first.b"]
     total(b * b).backward()
-    assert arena.grads[6:9].tolist() == [12, 14, 16]
+    assert arena["first.b"].grad.tolist() == [12, 14, 16]
 
 
 def test_an_old_gradient_moves_nothing(on, arena):
@@ -106,7 +120,7 @@ def test_an_old_gradient_moves_nothing(on, arena):
 
 def test_writing_one(arena):
     arena.write("first.b", np.array([3, 1, 2]))
-    assert arena.flat.tolist() == [0, 1, 2, 3, 4, 5, 3, 1, 2, 9]
+    assert numbers(arena, arena.flat) == [0, 1, 2, 3, 4, 5, 3, 1, 2, 9]
     with pytest.raises(ShapeError, match=r"first\.b is \(3,\), the array given \(2,\)"):
         arena.write("first.b", np.zeros(2))
     with pytest.raises(ShapeError, match=r"scale is \(\), the array given \(1,\)"):
