@@ -1,7 +1,7 @@
 """Builds the compiled modules with CMake; all else stands in pyproject.toml.
 
-They are optional: unetcu._native (the CPU), unetcu._simt and the kernels compiled for it. Where they cannot be built, the build goes on without it and says so in
-one line: unetcu then runs on NumPy.
+They are optional: unetcu._native, unetcu._simt and the kernels compiled for it. Where they cannot
+be built, the build goes on without them and says so in one line: unetcu then runs on NumPy.
 """
 
 import os
