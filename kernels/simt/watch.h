@@ -1,0 +1,39 @@
+// watch.h: what checked mode and profile mode are told about a running kernel.
+//
+// A Watch is made for one launch. In these modes one worker runs all blocks, one after the other,
+// and calls the functions below from the fiber of the thread that acts (Worker::now).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include <memory>
+
+namespace simt {
+struct Launch;
+struct Worker;
+
+enum Use : unsigned { READ = 0, WRITE = 1, ATOMIC = 2, UNALIGNED = 4 };  // or'ed together
+
+class Watch {
+ public:
+  virtual ~Watch() = default;
+  // A block starts: the worker's shared memory is laid out, none of its threads has run.
+  virtual void block_begins(Worker& worker) = 0;
+  virtual void block_ends() = 0;
+  // Every thread of the block that still runs has come to a __syncthreads.
+  virtual void barrier() = 0;
+  // Every lane of `mask` has come to a __syncwarp of this warp. (Shuffles and votes order no
+  // memory and are not told.)
+  virtual void warp_barrier(unsigned warp, uint32_t mask) = 0;
+  // The running thread touches memory; pc lies behind the call in the kernel's machine code.
+  virtual void access(const void* address, size_t bytes, unsigned use, const void* pc) = 0;
+  // A cp.async from `source` (the first `valid` bytes; the rest is zeros) is issued, and is waited
+  // for, by the running thread.
+  virtual void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
+                           const void* pc) = 0;
+  virtual void copy_lands(void* target, size_t bytes, const void* source, size_t valid,
+                          const void* pc) = 0;
+};
+
+std::unique_ptr<Watch> make_checker(const Launch& launch);
+}  // namespace simt
