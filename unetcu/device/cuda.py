@@ -1,16 +1,191 @@
-"""The `cuda` device: kernels compiled by NVRTC and launched through CuPy."""
+"""The `cuda` device: kernels compiled by NVRTC, loaded and launched through CuPy.
 
+CuPy is memory and launches here; no number comes from it. Whether the device can be used is found
+out in steps, cheapest first, and CuPy is imported only if all before it holds: on a machine without
+a GPU nobody waits for it.
+"""
+
+import ctypes
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..errors import DeviceError, KernelError
+from ..kernel import source
+from . import nvrtc
+from .cpu import portable
 from .gpu import Gpu
+
+PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
+NO_GPU = 100  # CUDA_ERROR_NO_DEVICE
 
 
 class Cuda(Gpu):
-    """GPU number `index`."""
+    """GPU number `index`; to be made only if problem(index) is None."""
 
     def __init__(self, index: int = 0) -> None:
         super().__init__()
+        import cupy
+
         self.name = f"cuda:{index}"
+        self._cupy = cupy
+        self._card = cupy.cuda.Device(index)
+        self._arch = nvrtc.architecture_for(int(self._card.compute_capability))
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[tuple[str, str], Any] = {}
+
+    def __str__(self) -> str:
+        properties = self._cupy.cuda.runtime.getDeviceProperties(self._card.id)
+        return f"{self.name} ({properties['name'].decode()}, {self._arch})"
+
+    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
+        """Whatever the memory held; with UNETCU_DEBUG every byte is 0xFF, as on simt."""
+        try:
+            with self._here():
+                array = self._cupy.empty(shape, dtype)
+                if self.debug:
+                    array.data.memset_async(255, array.nbytes)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self.name} has too little memory ({error}); choose a smaller tile or batch"
+            ) from None
+        return array
+
+    def put(self, array: np.ndarray) -> Any:
+        """A copy."""
+        copied = self.empty(array.shape, array.dtype.newbyteorder("="))
+        self.copy(array, copied)
+        return copied
+
+    def get(self, array: Any) -> np.ndarray:
+        """A copy."""
+        with self._here():
+            return array.get()
+
+    def copy(self, source: Any, target: Any) -> None:
+        """target[...] = source."""
+        if not target.flags.c_contiguous:
+            raise KernelError("only contiguous arrays are copied to")
+        with self._here():
+            if not self._owns(source):
+                if not np.can_cast(source.dtype, target.dtype, "same_kind"):
+                    raise KernelError(f"{source.dtype} cannot be copied to {target.dtype}")
+                fitting = np.broadcast_to(source, target.shape).astype(target.dtype)
+                target.set(portable(fitting))
+                return
+            alike = source.shape == target.shape and source.dtype == target.dtype
+            if not alike or not source.flags.c_contiguous:
+                raise KernelError(
+                    f"{source.dtype} {source.shape} is copied to {target.dtype} {target.shape}: "
+                    "on a GPU both must be alike, and contiguous"
+                )
+            target.data.copy_from_device_async(source.data, source.nbytes)
+
+    def synchronize(self) -> None:
+        """Wait until all launches are done; KernelError if one of them failed."""
+        with self._here():
+            self._card.synchronize()
+
+    def _owns(self, array: Any) -> bool:
+        return isinstance(array, self._cupy.ndarray) and array.device == self._card
+
+    def _address(self, array: Any) -> int:
+        return array.data.ptr
+
+    def _start(
+        self,
+        stem: str,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: list[Any],
+        shared: int,
+    ) -> None:
+        with self._here():
+            function = self._functions.get((stem, entry)) or self._load(stem, entry)
+            if shared > PLAIN_SHARED:
+                function.max_dynamic_shared_size_bytes = shared
+            function(grid, block, tuple(args), shared_mem=shared)
+
+    def _load(self, stem: str, entry: str) -> Any:
+        if stem not in self._modules:
+            path = nvrtc.cubin(source(stem), f"kernels/{stem}.cu", self._arch)
+            self._modules[stem] = self._cupy.RawModule(path=str(path))
+        function = self._functions[stem, entry] = self._modules[stem].get_function(entry)
+        return function
+
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        """This GPU is the current one; what the driver reports becomes an error for users."""
+        cuda = self._cupy.cuda
+        try:
+            with self._card:
+                yield
+        except (cuda.driver.CUDADriverError, cuda.runtime.CUDARuntimeError) as error:
+            hint = "" if self.debug else "; UNETCU_DEBUG=1 tells which kernel it was"
+            raise KernelError(f"a kernel failed on {self.name}: {error}{hint}") from None
 
 
 def problem(index: int = 0) -> str | None:
-    """Why GPU number `index` cannot be used, or None."""
-    return "no NVIDIA driver was found"
+    """Why GPU number `index` cannot be used and what to do about it, or None."""
+    try:
+        driver, count = _driver()
+        if index >= count:
+            names = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+            return f"there is no GPU number {index} here; there is {names}"
+        return _software(index, driver)
+    except DeviceError as error:
+        return str(error)
+
+
+def _driver() -> tuple[int, int]:
+    """(newest CUDA that the driver knows, such as 13, number of GPUs); asks the driver itself."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        raise DeviceError("no NVIDIA driver was found") from None
+    code, version, count = cuda.cuInit(0), ctypes.c_int(), ctypes.c_int()
+    if code == 0:
+        code = cuda.cuDriverGetVersion(ctypes.byref(version)) or cuda.cuDeviceGetCount(
+            ctypes.byref(count)
+        )
+    if code == NO_GPU or (code == 0 and count.value == 0):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        raise DeviceError(f"there is an NVIDIA driver, but it finds no GPU{why}")
+    if code:
+        raise DeviceError(
+            f"the NVIDIA driver does not start (CUDA error {code}); nvidia-smi may tell why"
+        )
+    return version.value // 1000, count.value
+
+
+def _software(index: int, driver: int) -> str | None:
+    """The problem with what pip installs, or None; `driver` is the CUDA that the driver knows."""
+    install = f'pip install "unetcu[cuda{min(max(driver, 12), 13)}]"'
+    if driver < 12:
+        return f"the NVIDIA driver is too old (CUDA {driver}); install one for CUDA 13"
+    if importlib.util.find_spec("cupy") is None:
+        return f"there is a GPU, but CuPy is not installed: {install}"
+    try:
+        compiler = nvrtc.version()[0]
+    except DeviceError:
+        return f"there are a GPU and CuPy, but NVRTC was not found: {install}"
+    if driver < compiler:
+        return (
+            f"the NVIDIA driver is too old: it knows CUDA {driver}, and NVRTC here is of CUDA "
+            f"{compiler}; install a newer driver, or {install}"
+        )
+    try:
+        import cupy
+
+        capability = cupy.cuda.Device(index).compute_capability
+    except Exception as error:  # whatever CuPy finds wrong with itself or with the machine
+        return f"CuPy cannot use the GPU ({error}): {install}"
+    nvrtc.architecture_for(int(capability))
+    return None
