@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .device import Gpu
 from .errors import UsageError
 from .parameters import Parameters
 from .threads import each
@@ -42,9 +43,12 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter by its gradient."""
-        self.hyper[1] += 1
         values, grads = self.parameters.writable(), self.parameters.gradients()
         arrays = [values, grads, *self.state.values()]
+        if isinstance(self.parameters.device, Gpu):
+            self._launch(self.parameters.device, *arrays)
+            return
+        self.hyper[1] += 1
 
         def part(i: int) -> None:
             here = slice(i * CHUNK, (i + 1) * CHUNK)
@@ -53,6 +57,11 @@ class Optimizer:
         each(part, -(-values.size // CHUNK))
 
     def _update(self, p: Any, g: Any, *moments: Any) -> None:
+        """One step on the CPU, of a piece of the arrays."""
+        raise NotImplementedError
+
+    def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
+        """One step by kernels/optim.cu, which also counts `hyper`'s t."""
         raise NotImplementedError
 
 
@@ -72,6 +81,10 @@ class SGD(Optimizer):
         v *= p.dtype.type(self.momentum)
         v += g
         p -= p.dtype.type(self.hyper[0]) * v
+
+    def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
+        (v,) = moments
+        where.each("optim", "optim_sgd", p.size, p, g, v, self.hyper, self.momentum, p.size)
 
 
 class AdamW(Optimizer):
@@ -104,6 +117,14 @@ class AdamW(Optimizer):
         p *= number(1 - lr * self.decay)
         p -= number(lr / (1 - b1**t)) * (m / size)
 
+    def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
+        m, s = moments
+        b1, b2 = self.betas
+        factors = where.empty((3,))
+        where.launch("optim", "optim_adamw_begin", 1, 1, self.hyper, factors, b1, b2, self.decay)
+        rest = factors, 1 - b1, 1 - b2, self.eps, p.size
+        where.each("optim", "optim_adamw", p.size, p, g, m, s, *rest)
+
 
 class Average:
     """The moving average of the weights (Polyak & Juditsky 1992): smoother than the last ones.
@@ -117,11 +138,17 @@ class Average:
             raise UsageError(f"the average's decay must be at least 0 and below 1, got {decay}")
         self.parameters, self.decay = parameters, decay
         self.flat = parameters.device.put(parameters.flat)
+        self._steps = parameters.device.zeros((1,), np.float64)  # the t of a kernel's launch
 
     def update(self, steps_done: int) -> None:
         """Take in the weights after an optimizer step; steps_done counts from 1."""
+        values, where = self.parameters.flat, self.parameters.device
+        if isinstance(where, Gpu):
+            where.copy(np.array([steps_done], np.float64), self._steps)
+            rest = self._steps, 1 - self.decay, values.size
+            where.each("optim", "optim_average", values.size, self.flat, values, *rest)
+            return
         share = self.flat.dtype.type(1 - min(self.decay, steps_done / (steps_done + 10)))
-        values = self.parameters.flat
 
         def part(i: int) -> None:
             here = slice(i * CHUNK, (i + 1) * CHUNK)

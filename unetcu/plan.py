@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 from . import device, threads
+from .device import DEVICE_HELP
 from .memory import human, inference_bytes, training_bytes
 from .tiles import border
 from .training.prepare import Given, network, prepare, seconds_a_step, total_steps
@@ -53,7 +54,7 @@ def plan(
         "steps_an_epoch": prepared.epoch_steps,
         "steps": total,
         "training_seconds": round(seconds * total, 1),
-        "device": device.describe(),
+        "device": device.describe(on),
     }
 
 
@@ -82,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="?", help="stack or folder of images (default: built-in)")
     parser.add_argument("labels", nargs="?", help="stack or folder of labels")
     parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags win")
-    parser.add_argument("--device", default="auto", help="auto or cpu")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_flags(parser)

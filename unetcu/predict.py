@@ -32,7 +32,7 @@ from pathlib import Path
 from . import checkpoint, threads
 from .data.pairing import list_files
 from .data.ranges import Range
-from .device import describe
+from .device import DEVICE_HELP, describe
 from .errors import CheckpointError, UsageError
 from .files.paths import shown
 from .infer import VIEWS
@@ -102,7 +102,7 @@ def predict(
     config = ", ".join(f"{k} {v}" for k, v in net.config.items() if k != "dropout")
     say(f"model: {shown(model)}, {config}; {rule}")
     about = f"tiles {size} -> {job.tile_out}, about {human(needs[hungriest])} of memory"
-    say(f"device: {describe()}; {about}")
+    say(f"device: {describe(device)}; {about}")
     for note in notes:
         say(note)
     if trained and not instances:
@@ -215,7 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory", metavar="SIZE", help="refuse to start where more than this would be needed, "
         "such as 2G or 500M")  # fmt: skip
     add("--overwrite", action="store_true", help="replace results that are there already")
-    add("--device", default="auto", help="auto or cpu")
+    add("--device", default="auto", help=DEVICE_HELP)
     add("--threads", type=int, metavar="N", help="CPU threads; results are the same")
 
 

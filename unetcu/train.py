@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import checkpoint, device, threads
+from .device import DEVICE_HELP
 from .errors import CheckpointError, UsageError
 from .files.paths import for_shell, shown
 from .memory import human, training_bytes
@@ -98,7 +99,7 @@ def train(
     loop = Loop(Trainer(net, settings, total), prepared.training, prepared.validation, run, meta)
     if saved:
         loop.resume(saved)
-    banner = _banner(loop, seconds)
+    banner = _banner(loop, seconds, on)
     for line in banner:
         _say(line)
     run.note(*prepared.lines, *banner)
@@ -114,13 +115,13 @@ def _of_run(run: RunFolder) -> tuple[Any, Any, Settings]:
     return images, labels, from_flags(argparse.Namespace(), run.config)
 
 
-def _banner(loop: Loop, seconds: float) -> list[str]:
+def _banner(loop: Loop, seconds: float, on: str) -> list[str]:
     trainer, s = loop.trainer, loop.settings
     net, left = trainer.net, trainer.total - trainer.done
     needed = training_bytes(net, s.tile, s.tile, s.batch, len(trainer.optimizer.moments))
     tiles = "1 tile" if s.batch == 1 else f"{s.batch} tiles"
     return [
-        f"device: {device.describe()}",
+        f"device: {device.describe(on)}",
         f"network: depth {net.depth}, base {net.base}, {net.parameters.size:,} parameters, "
         f"tile {s.tile} -> {s.tile_out}",
         f"training: {left} steps of {tiles}, {loop.epoch_steps} steps an epoch, about "
@@ -164,7 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in -o RUN")
     parser.add_argument("--init-from", metavar="MODEL", help="start from the weights of a model")
     parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags win")
-    parser.add_argument("--device", default="auto", help="auto or cpu")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads; results are the same"
     )

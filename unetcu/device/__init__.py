@@ -10,17 +10,15 @@ import functools
 import importlib.util
 import re
 
-import numpy as np
-
-from .. import threads
 from ..errors import DeviceError
 from .cpu import Cpu
 from .gpu import Gpu
 
-__all__ = ["Cpu", "Device", "Gpu", "describe", "device", "native"]
+__all__ = ["DEVICE_HELP", "Cpu", "Device", "Gpu", "describe", "device", "native"]
 
 Device = Cpu | Gpu
 KNOWN = "'auto', 'cpu', 'cuda', 'cuda:N' (the GPU number N) or 'simt'"
+DEVICE_HELP = "auto, cpu, cuda, cuda:N or simt (the CUDA kernels run on the CPU, which is slow)"
 
 
 @functools.cache
@@ -60,12 +58,11 @@ def native() -> str | None:
     return str(_native.describe())
 
 
-def describe() -> str:
-    """One line: the device that "auto" gives, and why."""
-    where = device("auto")
-    if where.kind == "gpu":
-        return str(where)
-    from .cuda import problem
+def describe(name: str = "auto") -> str:
+    """One line on the device of this name; for "auto" also why it is not a GPU."""
+    line = device(name).describe()
+    if name == "auto" and device(name).kind == "cpu":
+        from .cuda import problem
 
-    blas = "" if threads.blas_control() else "; its BLAS cannot be held to one thread a part"
-    return f"cpu (NumPy {np.__version__}, {threads.count()} threads{blas}); no cuda: {problem()}"
+        line += f"; no GPU: {problem()}"
+    return line

@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import threads
+
 
 class Cpu:
     """NumPy arrays in main memory, float32 (float64 for proofs)."""
 
     name = "cpu"
     kind = "cpu"
+
+    def describe(self) -> str:
+        """One line: what does the work."""
+        blas = "" if threads.blas_control() else "; its BLAS cannot be held to one thread a part"
+        return f"cpu (NumPy {np.__version__}, {threads.count()} threads{blas})"
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An uninitialised array, C-contiguous."""

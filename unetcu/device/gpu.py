@@ -36,6 +36,10 @@ class Gpu:
         self.debug = os.environ.get("UNETCU_DEBUG", "") not in ("", "0")
 
     # What a subclass provides.
+    def describe(self) -> str:
+        """One line: what does the work."""
+        raise NotImplementedError
+
     def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
         """An uninitialised array, C-contiguous."""
         raise NotImplementedError

@@ -60,6 +60,10 @@ class Simt(Gpu):
         }
         self.records: list[tuple[str, Any]] = []  # profile: (entry, the launch's rows)
 
+    def describe(self) -> str:
+        """One line: what does the work."""
+        return f"{self.name} (the CUDA kernels, run on the CPU: exact, and slow)"
+
     def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> SimtArray:
         """Every byte is 0xFF (NaN in floats): what a kernel forgets to write is seen."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize

@@ -1,0 +1,385 @@
+"""What every kernel must get right: ops, shapes and values, and how far from right is allowed.
+
+A case is an op at one shape. The CPU path in float64, which shares no code with the kernels, says
+what is right. Each element of the result and of every gradient must then lie within
+
+    (2 sqrt(K) + 4) u S        u = 2^-24
+
+K: the number of terms summed for one element; S: the sum of their absolute values. Small whole
+numbers make every sum exact, so with them a kernel must agree with the CPU path bit for bit.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Op, Tensor
+from ..device import Device, device
+from ..errors import KernelError
+from ..ops import (
+    conv1x1,
+    conv3x3,
+    crop_concat,
+    dropout,
+    elementwise,
+    matmul,
+    maxpool2,
+    reduce,
+    relu,
+    reshape,
+    softmax_loss,
+    upconv2,
+)
+
+U = 2.0**-24
+Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op at one shape, with the values of its inputs drawn from the case's name."""
+
+    stem: str
+    op: type[Op]
+    shapes: tuple[tuple[int, ...], ...]
+    terms: tuple[int, ...]  # K of y, then of each gradient
+    channels: int  # of the widest map: 16 and more make a kernel use its tiles
+    whole: bool = False  # values are small whole numbers
+    options: dict[str, Any] = field(default_factory=dict)
+    chooses: bool = False  # only copies and chooses: S is the result itself
+    needs: tuple[int, ...] | None = None  # which inputs get a gradient; None: all floats
+    inputs: Callable[["Case", np.random.Generator], Arrays] | None = None
+    sizes: Callable[[Arrays, np.ndarray], Arrays] | None = None  # S, where it is another
+
+    @property
+    def name(self) -> str:
+        """Like conv3x3(1x5x4x3, 3x3x3x2, 2) whole."""
+        sizes = ", ".join("x".join(map(str, s)) or "()" for s in self.shapes)
+        return f"{self.op.__name__.lower()}({sizes})" + (" whole" if self.whole else "")
+
+    def draw(self) -> tuple[Arrays, np.ndarray]:
+        """The inputs and dy; floats are float32."""
+        rng = np.random.default_rng(zlib.crc32(self.name.encode()))
+        arrays = (
+            self.inputs(self, rng) if self.inputs else [self._values(rng, s) for s in self.shapes]
+        )
+        shape = self.op.shape(*(a.shape for a in arrays), **self.options)
+        return arrays, self._values(rng, shape)
+
+    def _values(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        if self.whole:
+            return np.asarray(rng.integers(-4, 5, shape), np.float32)
+        return np.asarray(rng.standard_normal(shape), np.float32)
+
+
+def run(case: Case, where: Device, arrays: Arrays, dy: np.ndarray) -> Arrays:
+    """[y, gradient of each float input] of the op on a device, as NumPy arrays."""
+    floats = tuple(i for i, a in enumerate(arrays) if a.dtype.kind == "f")
+    needs = floats if case.needs is None else case.needs
+    inputs = [Tensor(a, where, needs_grad=i in needs) for i, a in enumerate(arrays)]
+    y = case.op.apply(*inputs, **case.options)
+    value = np.array(y.numpy())
+    y.backward(dy)
+    grads = [np.array(where.get(inputs[i].grad)) for i in needs]
+    return [value, *grads]
+
+
+def right(case: Case, arrays: Arrays, dy: np.ndarray) -> tuple[Arrays, Arrays]:
+    """What is right, in float64, and how far from it each element may lie."""
+    cpu = device("cpu")
+    wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in (*arrays, dy)]
+    exact = run(case, cpu, wide[:-1], wide[-1])
+    if case.whole:
+        return exact, [np.zeros_like(r) for r in exact]
+    if case.sizes:
+        sizes = case.sizes(wide[:-1], wide[-1])
+    elif case.chooses:
+        sizes = [np.abs(r) for r in exact]
+    else:
+        positive = [np.abs(a) if a.dtype.kind == "f" else a for a in wide]
+        sizes = run(case, cpu, positive[:-1], positive[-1])
+    return exact, [(2 * np.sqrt(K) + 4) * U * S for K, S in zip(case.terms, sizes, strict=True)]
+
+
+def judge(case: Case, results: Arrays, exact: Arrays, bounds: Arrays) -> float:
+    """The largest error as a share of what is allowed; KernelError where it is more than 1."""
+    worst = 0.0
+    for i, (got, want, bound) in enumerate(zip(results, exact, bounds, strict=True)):
+        what = f"{case.name}: {'y' if i == 0 else f'gradient {i}'}"
+        if got.shape != want.shape or got.dtype != np.float32:
+            raise KernelError(f"{what} is {got.dtype} {got.shape}, not float32 {want.shape}")
+        error = np.abs(got - want)
+        wrong = ~(error <= bound)  # so that NaN is wrong
+        if wrong.any():
+            at = tuple(int(k) for k in np.argwhere(wrong)[0])
+            raise KernelError(
+                f"{what}: {wrong.sum()} of {wrong.size} elements are wrong, the first at {at}: "
+                f"{got[at]!r} instead of {want[at]!r} +- {bound[at]:.2e}"
+            )
+        share = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)
+        worst = max(worst, float(share.max(initial=0)))
+    return worst
+
+
+# Shapes. Each op has its edges, written down, and then a number of shapes drawn at random that
+# make several blocks: H != W, sizes beside multiples of every tile, channels beside powers of two.
+CHANNELS = (1, 2, 3, 8, 9, 15, 16, 17, 33, 64)
+MANY = (16, 17, 24, 31, 32, 33, 48, 64, 65)
+
+
+def cases(count: int = 40) -> Iterator[Case]:
+    """Every op's cases, about `count` each, the same at every call."""
+    for stem, shapes in (
+        ("conv3x3", _conv3x3),
+        ("conv1x1", _conv1x1),
+        ("matmul", _matmul),
+        ("upconv2", _upconv2),
+        ("maxpool2", _maxpool2),
+        ("crop_concat", _crop_concat),
+        ("relu", _relu),
+        ("dropout", _dropout),
+        ("softmax_loss", _softmax_loss),
+        ("elementwise", _elementwise),
+        ("reduce", _reduce),
+        ("reshape", _reshape),
+    ):
+        rng = np.random.default_rng(zlib.crc32(stem.encode()))
+        yield from shapes(rng, count)
+
+
+def _draws(count: int, edges: list, draw: Callable[[], tuple]) -> Iterator:
+    """(dimensions, whole): each edge with both kinds of values, then random shapes in turn."""
+    for dims in edges:
+        yield dims, False
+        yield dims, True
+    for i in range(max(0, count - 2 * len(edges))):
+        yield draw(), bool(i % 2)
+
+
+def _int(rng: np.random.Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high + 1))
+
+
+def _map(rng: np.random.Generator, low: int, high: int, budget: float) -> tuple[int, int, int, int]:
+    """N, H, W, C of a map with many channels and about `budget` numbers at most."""
+    n, c = _int(rng, 1, 3), int(rng.choice(MANY))
+    h, w = _int(rng, low, high), _int(rng, low, high)
+    while n * h * w * c > budget and (n > 1 or max(h, w) > 2 * low):
+        n, h, w = (n - 1, h, w) if n > 1 else (n, max(low, h // 2), max(low, w * 2 // 3))
+    return n, h, w, c
+
+
+def _conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [
+        *((1, 3, 3, 1, 1), (2, 5, 4, 3, 2), (1, 9, 12, 8, 9), (1, 3, 70, 2, 15)),
+        *((3, 10, 7, 15, 17), (1, 18, 18, 16, 16), (1, 19, 35, 17, 33), (1, 34, 10, 33, 64)),
+    ]
+
+    def draw() -> tuple:
+        n, h, w, c = _map(rng, 3, 38, 9000)
+        return n, h, w, c, int(rng.choice(MANY))
+
+    for (n, h, w, c, k), whole in _draws(count, edges, draw):
+        for relu_too in (False, True):
+            if relu_too == bool((h + w + whole) % 2):
+                continue  # one of the two is enough for each shape
+            pixels = n * (h - 2) * (w - 2)
+            yield Case(
+                "conv3x3",
+                conv3x3.Conv3x3,
+                ((n, h, w, c), (3, 3, c, k), (k,)),
+                (9 * c + 1, 9 * k, pixels, pixels),
+                max(c, k),
+                whole,
+                {"relu": True} if relu_too else {},
+                inputs=_away_from_zero if relu_too else None,
+            )
+
+
+def _away_from_zero(case: Case, rng: np.random.Generator) -> Arrays:
+    """For ReLU after a sum: sums that rounding could carry across 0 would let dy through or not.
+
+    Where x and w are positive, the bias alone decides: half of the channels are far below 0.
+    """
+    x, w, b = (np.abs(case._values(rng, s)) for s in case.shapes)
+    if case.whole:
+        b = np.where(np.arange(len(b)) % 2, b, -16.0 * 9 * x.shape[3] - 1)
+    else:
+        b = np.where(np.arange(len(b)) % 2, b, -100.0 * 9 * x.shape[3])
+    return [x, w, b.astype(np.float32)]
+
+
+def _conv1x1(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [
+        *((1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (1, 17, 16, 16, 2), (1, 16, 33, 64, 3)),
+        *((3, 20, 13, 33, 5), (1, 1, 900, 8, 2)),
+    ]
+
+    def draw() -> tuple:
+        n, h, w, c = _map(rng, 1, 40, 20000)
+        return n, h, w, c, int(rng.choice([1, 2, 3, 4, 7, 9, 16, 17]))
+
+    for (n, h, w, c, k), whole in _draws(count, edges, draw):
+        pixels = n * h * w
+        yield Case(
+            "conv1x1",
+            conv1x1.Conv1x1,
+            ((n, h, w, c), (c, k), (k,)),
+            (c + 1, k, pixels, pixels),
+            c,
+            whole,
+        )
+
+
+def _matmul(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [(1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 64, 65), (64, 200, 3), (2, 1, 300)]
+
+    def draw() -> tuple:
+        return _int(rng, 1, 150), int(rng.choice(MANY)), int(rng.choice(MANY))
+
+    for (i, c, k), whole in _draws(count, edges, draw):
+        yield Case("matmul", matmul.MatMul, ((i, c), (c, k)), (c, k, i), max(c, k), whole)
+
+
+def _upconv2(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [
+        *((1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (1, 8, 9, 16, 8), (1, 17, 16, 17, 33)),
+        *((3, 2, 33, 33, 16), (1, 1, 130, 64, 15)),
+    ]
+
+    def draw() -> tuple:
+        n, h, w, c = _map(rng, 1, 24, 9000)
+        return n, h, w, c, int(rng.choice(MANY))
+
+    for (n, h, w, c, k), whole in _draws(count, edges, draw):
+        yield Case(
+            "upconv2",
+            upconv2.UpConv2,
+            ((n, h, w, c), (2, 2, c, k), (k,)),
+            (c + 1, 4 * k, n * h * w, 4 * n * h * w),
+            max(c, k),
+            whole,
+        )
+
+
+def _maxpool2(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [(1, 2, 2, 1), (2, 4, 6, 3), (1, 34, 2, 15), (3, 10, 36, 17), (1, 2, 700, 2)]
+
+    def draw() -> tuple:
+        n, h, w, c = _map(rng, 1, 24, 12000)
+        return n, 2 * h, 2 * w, c
+
+    for dims, whole in _draws(count, edges, draw):  # whole numbers tie: the first must win
+        yield Case("maxpool2", maxpool2.MaxPool2, (dims,), (1, 1), dims[3], whole, chooses=True)
+
+
+def _crop_concat(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [((1, 1, 1, 1), 1, 0, 0), ((2, 3, 5, 3), 2, 2, 4), ((1, 16, 17, 33), 15, 0, 8)]
+
+    def draw() -> tuple:
+        dims = _map(rng, 1, 32, 12000)
+        return dims, int(rng.choice(MANY)), 2 * _int(rng, 0, 5), 2 * _int(rng, 0, 5)
+
+    for ((n, h, w, c), s, dh, dw), whole in _draws(count, edges, draw):
+        yield Case(
+            "crop_concat",
+            crop_concat.CropConcat,
+            ((n, h + dh, w + dw, s), (n, h, w, c)),
+            (1, 1, 1),
+            max(c, s),
+            whole,
+            chooses=True,
+        )
+
+
+def _relu(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [((),), ((1,),), ((255,),), ((256,),), ((257,),), ((3, 5, 7, 9),)]
+    for (dims,), whole in _draws(count, edges, lambda: (_map(rng, 1, 32, 12000),)):
+        yield Case("relu", relu.ReLU, (dims,), (1, 1), (*dims, 1)[-1], whole, chooses=True)
+
+
+def _dropout(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [((1,),), ((255,),), ((513,),), ((2, 3, 5, 7),)]
+    for (dims,), whole in _draws(count, edges, lambda: (_map(rng, 1, 32, 12000),)):
+        rate = float(rng.choice([0.5, 0.75])) if whole else float(rng.choice([0.0, 0.3, 0.9]))
+        yield Case(
+            "dropout",
+            dropout.Dropout,
+            (dims, (2,)),
+            (1, 1),
+            dims[-1],
+            whole,
+            {"rate": rate, "layer": _int(rng, 0, 3)},
+            chooses=True,
+            inputs=_with_step,
+        )
+
+
+def _with_step(case: Case, rng: np.random.Generator) -> Arrays:
+    return [case._values(rng, case.shapes[0]), rng.integers(0, 2**32, 2, np.uint32)]
+
+
+def _softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [(1, 1, 1, 2), (2, 3, 5, 3), (1, 16, 17, 2), (1, 1, 900, 4), (3, 20, 21, 17)]
+
+    def draw() -> tuple:
+        return _map(rng, 4, 40, 16000)
+
+    for dims, _ in _draws(count, edges, draw):
+        yield Case(
+            "softmax_loss",
+            softmax_loss.SoftmaxLoss,
+            (dims, dims[:3], dims[:3]),
+            (dims[3], dims[3]),
+            dims[3],
+            needs=(0,),
+            inputs=_with_classes,
+            sizes=_of_the_loss,
+        )
+
+
+def _with_classes(case: Case, rng: np.random.Generator) -> Arrays:
+    dims = case.shapes[0]
+    z = rng.standard_normal(dims).astype(np.float32) * np.float32(rng.choice([0.1, 1, 20]))
+    t = rng.integers(-1, dims[3], dims[:3]).astype(np.int32)  # -1: to be ignored
+    w = rng.uniform(0, 4, dims[:3]).astype(np.float32)
+    t.flat[0], w.flat[0] = 0, 1  # something counts
+    return [z, t, w]
+
+
+def _of_the_loss(arrays: Arrays, dy: np.ndarray) -> Arrays:
+    """The rounding of z - max is relative to the spread of z, that of the rest smaller."""
+    z, t, w = arrays
+    spread = np.asarray(np.ptp(z) + 1)
+    share = np.where(t >= 0, w, 0) / np.where(t >= 0, w, 0).sum()
+    return [spread, np.abs(dy) * share[..., None] * np.full(z.shape, spread)]
+
+
+def _elementwise(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [((1,), ()), ((257,), (257,)), ((2, 3, 5, 7), (7,)), ((4, 65), ())]
+
+    def draw() -> tuple:
+        dims = _map(rng, 1, 24, 8000)
+        return dims, dims[int(rng.choice([0, 0, 3, 4])) :]
+
+    for (a, b), whole in _draws(count, edges, draw):
+        repeats = prod(a) // max(1, prod(b))
+        for op, K in ((elementwise.Add, (2, 1, repeats)), (elementwise.Multiply, (1, 1, repeats))):
+            yield Case("elementwise", op, (a, b), K, (*a, 1)[-1], whole)
+
+
+def _reduce(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    edges = [((1,),), ((255,),), ((256,),), ((257,),), ((3, 5, 7, 9),)]
+    for (dims,), whole in _draws(count, edges, lambda: (_map(rng, 1, 40, 30000),)):
+        yield Case("reduce", reduce.Sum, (dims,), (prod(dims), 1), dims[-1], whole)
+        yield Case("reduce", reduce.Mean, (dims,), (prod(dims), 1), dims[-1])
+
+
+def _reshape(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    del rng, count
+    for dims, to in (((2, 3, 4, 16), (6, 64)), ((5, 33), (33, 5)), ((7,), (7, 1))):
+        yield Case("reshape", reshape.Reshape, (dims,), (1, 1), dims[-1], options={"to": to})
