@@ -44,6 +44,29 @@ class CropConcat(Op):
         dskip[_centre(self.skip_shape, dy.shape)] = dy[..., :channels]
         return dskip, np.ascontiguousarray(dy[..., channels:])
 
+    def forward_gpu(self, skip, x):
+        self.skip_shape = skip.shape
+        y = self.device.empty(self.out_shape)
+        self._launch("forward", y.size, skip, x, y, y.size, *skip.shape[1:], *x.shape[1:])
+        return y
+
+    def backward_gpu(self, dy):
+        dskip, dx = None, None
+        N, H, W, channels = dy.shape
+        S = self.skip_shape[3]
+        C = channels - S
+        if self.needs[0]:
+            dskip = self.device.empty(self.skip_shape)
+            sizes = *self.skip_shape[1:], H, W, C
+            self._launch("backward_skip", dskip.size, dy, dskip, dskip.size, *sizes)
+        if self.needs[1]:
+            dx = self.device.empty((N, H, W, C))
+            self._launch("backward_x", dx.size, dy, dx, dx.size, S, C)
+        return dskip, dx
+
+    def _launch(self, what, count, *args):
+        self.device.each("crop_concat", "crop_concat_" + what, count, *args)
+
 
 def _centre(outer, inner):
     """The slices that cut the centred (H, W) of `inner` out of `outer`, both (N,H,W,C)."""

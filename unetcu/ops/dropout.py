@@ -39,6 +39,20 @@ class Dropout(Op):
     def backward_cpu(self, dy):
         return dy * self.scale, None
 
+    def forward_gpu(self, x, when, rate=0.5, layer=0):
+        self.when, self.fixed = when, (layer & 0xFFFFFFFF, int(rate * 2**32), 1 / (1 - rate))
+        return self._scaled(x)
+
+    def backward_gpu(self, dy):
+        return self._scaled(dy), None
+
+    def _scaled(self, x):
+        y = self.device.empty(x.shape)
+        pairs = -(-x.size // 2)
+        rest = self.when, y, x.size, *self.fixed
+        self.device.each("dropout", "dropout_scale", pairs, x, *rest)
+        return y
+
 
 def words(n, seed, step, layer):
     """n random uint32: Philox-2x32 with 10 rounds, counters (0, step), (1, step), ..."""

@@ -62,5 +62,21 @@ class MaxPool2(Op):
         each(part, N * H)
         return (dx,)
 
+    def forward_gpu(self, x):
+        y = self.device.empty(self.out_shape)
+        self.winner = self.device.empty(self.out_shape, np.uint8)
+        self._launch("maxpool2_forward", x, y, self.winner)
+        return y
+
+    def backward_gpu(self, dy):
+        N, H, W, C = dy.shape
+        dx = self.device.empty((N, 2 * H, 2 * W, C))
+        self._launch("maxpool2_backward", dy, self.winner, dx)
+        return (dx,)
+
+    def _launch(self, entry, *arrays):
+        count = self.winner.size
+        self.device.each("maxpool2", entry, count, *arrays, count, *self.out_shape[2:])
+
 
 maxpool2 = MaxPool2.apply

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
+from ..kernel import constants
 
 
 class Sum(Op):
@@ -26,6 +27,13 @@ class Sum(Op):
 
     def backward_cpu(self, dy):
         return (np.full(self.x_shape, dy, dy.dtype),)
+
+    def forward_gpu(self, x):
+        self.x_shape = x.shape
+        return _total(self.device, x, 1)
+
+    def backward_gpu(self, dy):
+        return (_spread(self.device, dy, self.x_shape, 1),)
 
 
 class Mean(Op):
@@ -47,6 +55,29 @@ class Mean(Op):
 
     def backward_cpu(self, dy):
         return (np.full(self.x_shape, dy / self.size, dy.dtype),)
+
+    def forward_gpu(self, x):
+        self.x_shape, self.size = x.shape, x.size
+        return _total(self.device, x, x.size)
+
+    def backward_gpu(self, dy):
+        return (_spread(self.device, dy, self.x_shape, self.size),)
+
+
+def _total(device, x, divisor):
+    size = constants("reduce")
+    parts = min(-(-x.size // size["BLOCK"]), size["PARTS"])
+    part, y = device.empty((parts,), np.float64), device.empty(())
+    if parts:
+        device.launch("reduce", "reduce_partial", parts, size["BLOCK"], x, part, x.size)
+    device.launch("reduce", "reduce_total", 1, size["BLOCK"], part, y, parts, divisor)
+    return y
+
+
+def _spread(device, dy, shape, divisor):
+    dx = device.empty(shape)
+    device.each("reduce", "reduce_backward", dx.size, dy, dx, dx.size, divisor)
+    return dx
 
 
 sum, mean = Sum.apply, Mean.apply

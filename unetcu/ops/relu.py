@@ -28,6 +28,16 @@ class ReLU(Op):
         gate(dy, np.asarray(self.y > 0), dx)
         return (dx,)
 
+    def forward_gpu(self, x):
+        self.y = self.device.empty(x.shape)
+        self.device.each("relu", "relu_forward", x.size, x, self.y, x.size)
+        return self.y
+
+    def backward_gpu(self, dy):
+        dx = self.device.empty(dy.shape)
+        self.device.each("relu", "relu_backward", dy.size, dy, self.y, dx, dy.size)
+        return (dx,)
+
 
 def gate(dy, passes, out):
     """out = dy where the boolean array `passes` (used up) is true, else 0, also where dy is NaN.

@@ -36,5 +36,7 @@ class Reshape(Op):
     def backward_cpu(self, dy):
         return (dy.reshape(self.x_shape),)
 
+    forward_gpu, backward_gpu = forward_cpu, backward_cpu  # no number is touched: no kernel
+
 
 reshape = Reshape.apply

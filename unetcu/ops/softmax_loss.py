@@ -15,6 +15,7 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
+from ..kernel import constants
 
 
 class SoftmaxLoss(Op):
@@ -22,7 +23,7 @@ class SoftmaxLoss(Op):
 
     @staticmethod
     def shape(z, t, w):
-        if len(z) != 4 or t != z[:3] or w != z[:3]:
+        if len(z) != 4 or t != z[:3] or w != z[:3] or not z[3]:
             raise ShapeError(
                 f"softmax_loss needs z (N,H,W,K), t and w (N,H,W); got z {z}, t {t}, w {w}"
             )
@@ -56,6 +57,37 @@ class SoftmaxLoss(Op):
 
     def backward_cpu(self, dy):
         return self.dz * dy, None, None
+
+    def forward_gpu(self, z, t, w):
+        size, K, empty = constants("softmax_loss"), z.shape[3], self.device.empty
+        t = self._labels(t, K)
+        blocks = -(-w.size // size["BLOCK"])
+        parts = min(blocks, size["PARTS"])
+        weights, losses = empty((parts,), np.float64), empty((blocks,), np.float64)
+        self.dz, loss = empty(z.shape), empty(())
+        if blocks:
+            self._launch("weights", parts, t, w, weights, w.size, K)
+            self._launch("forward", blocks, z, t, w, weights, self.dz, losses, w.size, K, parts)
+        self._launch("total", 1, losses, loss, blocks)
+        return loss
+
+    def backward_gpu(self, dy):
+        dz = self.dz
+        self.device.each("softmax_loss", "softmax_loss_scale", dz.size, dz, dy, dz.size)
+        return dz, None, None
+
+    def _labels(self, t, K):
+        """t as int32; NumPy's own integers have 64 bits. Others the kernel refuses by name."""
+        if t.dtype != np.int64:
+            return t
+        label = self.device.empty(t.shape, np.int32)
+        rest = t, label, t.size, K
+        self.device.each("softmax_loss", "softmax_loss_labels", t.size, *rest)
+        return label
+
+    def _launch(self, what, grid, *args):
+        block = constants("softmax_loss")["BLOCK"]
+        self.device.launch("softmax_loss", "softmax_loss_" + what, grid, block, *args)
 
 
 softmax_loss = SoftmaxLoss.apply

@@ -10,11 +10,14 @@ patches again: with g[p, (a,e,k)] the gradients of pixel p's patch,
     dx[p,c] = sum_{a,e,k} g[p,(a,e,k)] w[a,e,c,k]        dw[a,e,c,k] = sum_p x[p,c] g[p,(a,e,k)]
 """
 
+from math import isqrt, prod
+
 import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import product, product_over_rows
+from ..kernel import constants
 
 
 class UpConv2(Op):
@@ -55,6 +58,38 @@ class UpConv2(Op):
         dw = product_over_rows(x.reshape(-1, C), g).reshape(C, 2, 2, K).transpose(1, 2, 0, 3)
         db = g.sum(0).reshape(4, K).sum(0)
         return dx, np.ascontiguousarray(dw), db
+
+    def forward_gpu(self, x, w, b):
+        self.x, self.w = x, w
+        y = self.device.empty(self.out_shape)
+        self._launch("forward", (prod(x.shape[:3]), 4 * len(b)), x, w, b, y)
+        return y
+
+    def backward_gpu(self, dy):
+        x, w, dx, dw, db = self.x, self.w, None, None, None
+        C, K = w.shape[2:]
+        pixels, empty = prod(x.shape[:3]), self.device.empty
+        if self.needs[0]:
+            dx = empty(x.shape)
+            self._launch("backward_x", (pixels, C), dy, w, dx)
+        if self.needs[1]:
+            slabs = -(-pixels // constants("upconv2")["SLAB"])
+            part, dw = empty((slabs, *w.shape)), empty(w.shape)
+            self._launch("backward_w", (slabs, C, 4 * K), x, dy, part)
+            self.device.each("upconv2", "upconv2_sum", dw.size, part, dw, part.size, dw.size)
+        if self.needs[2]:
+            part, db = empty((isqrt(4 * pixels), K)), empty((K,))
+            self.device.each("upconv2", "upconv2_sum", part.size, dy, part, dy.size, part.size)
+            self.device.each("upconv2", "upconv2_sum", K, part, db, part.size, K)
+        return dx, dw, db
+
+    def _launch(self, what, result, *arrays):
+        """One block for each tile of what comes out: (rows, columns) or (slabs, rows, columns)."""
+        size = constants("upconv2")
+        grid = *result[:-2], *(-(-n // size["TILE"]) for n in result[-2:])
+        if 0 not in grid:
+            sizes = prod(self.x.shape[:3]), self.x.shape[2], *self.w.shape[2:]
+            self.device.launch("upconv2", "upconv2_" + what, grid, size["BLOCK"], *arrays, *sizes)
 
 
 def _side_by_side(w):
