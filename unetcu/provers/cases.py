@@ -51,12 +51,12 @@ def cases(count: int = 40) -> Iterator[Case]:
 
 
 def _draws(count: int, edges: list, draw: Callable[[], tuple]) -> Iterator:
-    """(dimensions, whole): each edge with both kinds of values, then random shapes in turn."""
-    for dims in edges:
-        yield dims, False
-        yield dims, True
+    """(dimensions, kind): each edge with two kinds of values, then random shapes in turn."""
+    for i, dims in enumerate(edges):
+        yield dims, "normal"
+        yield dims, ("whole", "special")[i % 2]
     for i in range(max(0, count - 2 * len(edges))):
-        yield draw(), bool(i % 2)
+        yield draw(), ("normal", "whole", "normal", "special")[i % 4]
 
 
 def _int(rng: np.random.Generator, low: int, high: int) -> int:
@@ -82,21 +82,18 @@ def _conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
         n, h, w, c = _map(rng, 3, 38, 9000)
         return n, h, w, c, int(rng.choice(MANY))
 
-    for (n, h, w, c, k), whole in _draws(count, edges, draw):
-        for relu_too in (False, True):
-            if relu_too == bool((h + w + whole) % 2):
-                continue  # one of the two is enough for each shape
-            pixels = n * (h - 2) * (w - 2)
-            yield Case(
-                "conv3x3",
-                conv3x3.Conv3x3,
-                ((n, h, w, c), (3, 3, c, k), (k,)),
-                (9 * c + 1, 9 * k, pixels, pixels),
-                max(c, k),
-                whole,
-                {"relu": True} if relu_too else {},
-                inputs=_away_from_zero if relu_too else None,
-            )
+    for (n, h, w, c, k), kind in _draws(count, edges, draw):
+        pixels, gated = n * (h - 2) * (w - 2), bool((h + w) % 2)
+        yield Case(
+            "conv3x3",
+            conv3x3.Conv3x3,
+            ((n, h, w, c), (3, 3, c, k), (k,)),
+            (9 * c + 1, 9 * k, pixels, pixels),
+            max(c, k),
+            kind,
+            {"relu": gated},
+            inputs=_away_from_zero if gated else None,
+        )
 
 
 def _away_from_zero(case: Case, rng: np.random.Generator) -> Arrays:
@@ -105,7 +102,7 @@ def _away_from_zero(case: Case, rng: np.random.Generator) -> Arrays:
     Where x and w are positive, the bias alone decides: half of the channels are far below 0.
     """
     x, w, b = (np.abs(case.values(rng, s)) for s in case.shapes)
-    if case.whole:
+    if case.kind != "normal":
         b = np.where(np.arange(len(b)) % 2, b, -16.0 * 9 * x.shape[3] - 1)
     else:
         b = np.where(np.arange(len(b)) % 2, b, -100.0 * 9 * x.shape[3])
@@ -122,7 +119,7 @@ def _conv1x1(rng: np.random.Generator, count: int) -> Iterator[Case]:
         n, h, w, c = _map(rng, 1, 40, 20000)
         return n, h, w, c, int(rng.choice([1, 2, 3, 4, 7, 9, 16, 17]))
 
-    for (n, h, w, c, k), whole in _draws(count, edges, draw):
+    for (n, h, w, c, k), kind in _draws(count, edges, draw):
         pixels = n * h * w
         yield Case(
             "conv1x1",
@@ -130,7 +127,7 @@ def _conv1x1(rng: np.random.Generator, count: int) -> Iterator[Case]:
             ((n, h, w, c), (c, k), (k,)),
             (c + 1, k, pixels, pixels),
             c,
-            whole,
+            kind,
         )
 
 
@@ -140,8 +137,8 @@ def _matmul(rng: np.random.Generator, count: int) -> Iterator[Case]:
     def draw() -> tuple:
         return _int(rng, 1, 150), int(rng.choice(MANY)), int(rng.choice(MANY))
 
-    for (i, c, k), whole in _draws(count, edges, draw):
-        yield Case("matmul", matmul.MatMul, ((i, c), (c, k)), (c, k, i), max(c, k), whole)
+    for (i, c, k), kind in _draws(count, edges, draw):
+        yield Case("matmul", matmul.MatMul, ((i, c), (c, k)), (c, k, i), max(c, k), kind)
 
 
 def _upconv2(rng: np.random.Generator, count: int) -> Iterator[Case]:
@@ -154,14 +151,14 @@ def _upconv2(rng: np.random.Generator, count: int) -> Iterator[Case]:
         n, h, w, c = _map(rng, 1, 24, 9000)
         return n, h, w, c, int(rng.choice(MANY))
 
-    for (n, h, w, c, k), whole in _draws(count, edges, draw):
+    for (n, h, w, c, k), kind in _draws(count, edges, draw):
         yield Case(
             "upconv2",
             upconv2.UpConv2,
             ((n, h, w, c), (2, 2, c, k), (k,)),
             (c + 1, 4 * k, n * h * w, 4 * n * h * w),
             max(c, k),
-            whole,
+            kind,
         )
 
 
@@ -172,8 +169,8 @@ def _maxpool2(rng: np.random.Generator, count: int) -> Iterator[Case]:
         n, h, w, c = _map(rng, 1, 24, 12000)
         return n, 2 * h, 2 * w, c
 
-    for dims, whole in _draws(count, edges, draw):  # whole numbers tie: the first must win
-        yield Case("maxpool2", maxpool2.MaxPool2, (dims,), (1, 1), dims[3], whole, chooses=True)
+    for dims, kind in _draws(count, edges, draw):  # whole numbers tie: the first must win
+        yield Case("maxpool2", maxpool2.MaxPool2, (dims,), (1, 1), dims[3], kind, chooses=True)
 
 
 def _crop_concat(rng: np.random.Generator, count: int) -> Iterator[Case]:
@@ -183,35 +180,39 @@ def _crop_concat(rng: np.random.Generator, count: int) -> Iterator[Case]:
         dims = _map(rng, 1, 32, 12000)
         return dims, int(rng.choice(MANY)), 2 * _int(rng, 0, 5), 2 * _int(rng, 0, 5)
 
-    for ((n, h, w, c), s, dh, dw), whole in _draws(count, edges, draw):
+    for ((n, h, w, c), s, dh, dw), kind in _draws(count, edges, draw):
         yield Case(
             "crop_concat",
             crop_concat.CropConcat,
             ((n, h + dh, w + dw, s), (n, h, w, c)),
             (1, 1, 1),
             max(c, s),
-            whole,
+            kind,
             chooses=True,
         )
 
 
 def _relu(rng: np.random.Generator, count: int) -> Iterator[Case]:
     edges = [((),), ((1,),), ((255,),), ((256,),), ((257,),), ((3, 5, 7, 9),)]
-    for (dims,), whole in _draws(count, edges, lambda: (_map(rng, 1, 32, 12000),)):
-        yield Case("relu", relu.ReLU, (dims,), (1, 1), (*dims, 1)[-1], whole, chooses=True)
+    for (dims,), kind in _draws(count, edges, lambda: (_map(rng, 1, 32, 12000),)):
+        yield Case("relu", relu.ReLU, (dims,), (1, 1), (*dims, 1)[-1], kind, chooses=True)
 
 
 def _dropout(rng: np.random.Generator, count: int) -> Iterator[Case]:
     edges = [((1,),), ((255,),), ((513,),), ((2, 3, 5, 7),)]
-    for (dims,), whole in _draws(count, edges, lambda: (_map(rng, 1, 32, 12000),)):
-        rate = float(rng.choice([0.5, 0.75])) if whole else float(rng.choice([0.0, 0.3, 0.9]))
+    for (dims,), kind in _draws(count, edges, lambda: (_map(rng, 1, 32, 12000),)):
+        rate = (
+            float(rng.choice([0.5, 0.75]))
+            if kind != "normal"
+            else float(rng.choice([0.0, 0.3, 0.9]))
+        )
         yield Case(
             "dropout",
             dropout.Dropout,
             (dims, (2,)),
             (1, 1),
             dims[-1],
-            whole,
+            kind,
             {"rate": rate, "layer": _int(rng, 0, 3)},
             chooses=True,
             inputs=_with_step,
@@ -265,16 +266,16 @@ def _elementwise(rng: np.random.Generator, count: int) -> Iterator[Case]:
         dims = _map(rng, 1, 24, 8000)
         return dims, dims[int(rng.choice([0, 0, 3, 4])) :]
 
-    for (a, b), whole in _draws(count, edges, draw):
+    for (a, b), kind in _draws(count, edges, draw):
         repeats = prod(a) // max(1, prod(b))
         for op, K in ((elementwise.Add, (2, 1, repeats)), (elementwise.Multiply, (1, 1, repeats))):
-            yield Case("elementwise", op, (a, b), K, (*a, 1)[-1], whole)
+            yield Case("elementwise", op, (a, b), K, (*a, 1)[-1], kind)
 
 
 def _reduce(rng: np.random.Generator, count: int) -> Iterator[Case]:
     edges = [((1,),), ((255,),), ((256,),), ((257,),), ((3, 5, 7, 9),)]
-    for (dims,), whole in _draws(count, edges, lambda: (_map(rng, 1, 40, 30000),)):
-        yield Case("reduce", reduce.Sum, (dims,), (prod(dims), 1), dims[-1], whole)
+    for (dims,), kind in _draws(count, edges, lambda: (_map(rng, 1, 40, 30000),)):
+        yield Case("reduce", reduce.Sum, (dims,), (prod(dims), 1), dims[-1], kind)
         yield Case("reduce", reduce.Mean, (dims,), (prod(dims), 1), dims[-1])
 
 

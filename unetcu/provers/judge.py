@@ -33,7 +33,7 @@ class Case:
     shapes: tuple[tuple[int, ...], ...]
     terms: tuple[int, ...]  # K of y, then of each gradient
     channels: int  # of the widest map: 16 and more make a kernel use its tiles
-    whole: bool = False  # values are small whole numbers
+    kind: str = "normal"  # or "whole": small whole numbers; "special": with NaN, Inf and -0 too
     options: dict[str, Any] = field(default_factory=dict)
     chooses: bool = False  # only copies and chooses: S is the result itself
     needs: tuple[int, ...] | None = None  # which inputs get a gradient; None: all floats
@@ -42,9 +42,10 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Like conv3x3(1x5x4x3, 3x3x3x2, 2) whole."""
+        """Like conv3x3(1x5x4x3, 3x3x3x2, 2, relu=True) whole."""
         sizes = ", ".join("x".join(map(str, s)) or "()" for s in self.shapes)
-        return f"{self.op.__name__.lower()}({sizes})" + (" whole" if self.whole else "")
+        options = "".join(f", {key}={value}" for key, value in self.options.items())
+        return f"{self.op.__name__.lower()}({sizes}{options}) {self.kind}"
 
     def draw(self) -> tuple[Arrays, np.ndarray]:
         """The inputs and dy; floats are float32."""
@@ -53,13 +54,24 @@ class Case:
             self.inputs(self, rng) if self.inputs else [self.values(rng, s) for s in self.shapes]
         )
         shape = self.op.shape(*(a.shape for a in arrays), **self.options)
-        return arrays, self.values(rng, shape)
+        dy = self.values(rng, shape)
+        if self.kind == "special":
+            arrays[0], dy = _spoiled(rng, arrays[0]), _spoiled(rng, dy)
+        return arrays, dy
 
     def values(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers as this case wants them."""
-        if self.whole:
-            return np.asarray(rng.integers(-4, 5, shape), np.float32)
-        return np.asarray(rng.standard_normal(shape), np.float32)
+        if self.kind == "normal":
+            return np.asarray(rng.standard_normal(shape), np.float32)
+        return np.asarray(rng.integers(-4, 5, shape), np.float32)
+
+
+def _spoiled(rng: np.random.Generator, a: np.ndarray) -> np.ndarray:
+    """A few of its values are NaN, infinite or -0."""
+    a = a.copy()
+    values = rng.choice([np.nan, np.nan, np.inf, -np.inf, -0.0], max(1, a.size // 40))
+    a.reshape(-1)[rng.integers(0, a.size, values.size)] = values
+    return a
 
 
 def run(case: Case, where: Device, arrays: Arrays, dy: np.ndarray) -> Arrays:
@@ -79,7 +91,7 @@ def right(case: Case, arrays: Arrays, dy: np.ndarray) -> tuple[Arrays, Arrays]:
     cpu = device("cpu")
     wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in (*arrays, dy)]
     exact = run(case, cpu, wide[:-1], wide[-1])
-    if case.whole:
+    if case.kind != "normal":
         return exact, [np.zeros_like(r) for r in exact]
     if case.sizes:
         sizes = case.sizes(wide[:-1], wide[-1])
@@ -98,14 +110,17 @@ def judge(case: Case, results: Arrays, exact: Arrays, bounds: Arrays) -> float:
         what = f"{case.name}: {'y' if i == 0 else f'gradient {i}'}"
         if got.shape != want.shape or got.dtype != np.float32:
             raise KernelError(f"{what} is {got.dtype} {got.shape}, not float32 {want.shape}")
-        error = np.abs(got - want)
+        with np.errstate(invalid="ignore"):
+            error = np.abs(got - want)
         wrong = ~(error <= bound)  # so that NaN is wrong
+        if case.kind == "special":  # but where it belongs
+            wrong &= ~((got == want) | (np.isnan(got) & np.isnan(want)))
         if wrong.any():
             at = tuple(int(k) for k in np.argwhere(wrong)[0])
             raise KernelError(
                 f"{what}: {wrong.sum()} of {wrong.size} elements are wrong, the first at {at}: "
                 f"{got[at]!r} instead of {want[at]!r} +- {bound[at]:.2e}"
             )
-        share = np.divide(error, bound, out=np.zeros_like(error), where=bound > 0)
-        worst = max(worst, float(share.max(initial=0)))
+        counts = bound > 0
+        worst = max(worst, float((error[counts] / bound[counts]).max(initial=0)))
     return worst
