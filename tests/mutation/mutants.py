@@ -20,13 +20,15 @@ TOKEN = re.compile(
     re.S | re.M,
 )
 SWAPS = {
-    **{"<": ["<=", ">="], "<=": ["<", ">"], ">": [">=", "<="], ">=": [">", "<"]},
-    **{"==": ["!="], "!=": ["=="], "&&": ["||"], "||": ["&&"]},
-    **{"+": ["-"], "-": ["+"], "*": ["+"], "/": ["*"], "%": ["/"], "<<": [">>"], ">>": ["<<"]},
-    **{"&": ["|"], "|": ["&"], "^": ["&"], "+=": ["=", "-="], "-=": ["=", "+="], "*=": ["="]},
-    **{"/=": ["*="], "^=": ["="], "++": ["--"], "!": [""]},
-    **{"fmaxf": ["fminf"], "fminf": ["fmaxf"], "max": ["min"], "min": ["max"]},
-}
+    of: to.split()
+    for of, to in {
+        **{"<": "<= >=", "<=": "< >", ">": ">= <=", ">=": "> <", "==": "!=", "!=": "=="},
+        **{"&&": "||", "||": "&&", "&": "|", "|": "&", "^": "&", "<<": ">>", ">>": "<<"},
+        **{"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "++": "--", "--": "++"},
+        **{"+=": "= -=", "-=": "= +=", "*=": "=", "/=": "*=", "^=": "="},
+        **{"fmaxf": "fminf", "fminf": "fmaxf", "max": "min", "min": "max"},
+    }.items()
+} | {"!": [""]}
 TYPES = {"float", "double", "int", "unsigned", "char", "long", "short", "bool", "auto", "void"}
 TYPES |= {"float4", "float2", "int4", "uint4", "T", "const", "constexpr", "uint32_t"}
 OPERAND = r"[A-Za-z_]\w*(?:\[[^\][]*\])?|\d+(?:\.\d+f?)?|\([^()]*\)"
@@ -60,7 +62,8 @@ def mutants(text: str) -> list[Mutant]:
 
 
 def _code(text: str) -> list[re.Match[str]]:
-    return [t for t in TOKEN.finditer(text) if not t[0].lstrip().startswith(("//", "/*", '"', "#"))]
+    kept = [t for t in TOKEN.finditer(text) if not t[0].lstrip().startswith(("//", "/*", '"', "#"))]
+    return [t for t in kept if _is_code(text, t.start())]
 
 
 def _tokens(text: str) -> Iterator[Mutant]:
@@ -147,6 +150,8 @@ def _gone(text: str) -> Iterator[Mutant]:
         words = m[2].split(None, 1)
         plain = re.sub(r"//[^\n]*", "", m[2])
         first = re.match(r"\w*", words[0])[0]
+        if _depth(text, m.start(2)):
+            continue  # within the head of a for
         if first in TYPES | {"template", "extern", "using", "else", "case", "static_assert", "for"}:
             continue
         if first.startswith("__sync") or not _is_code(text, m.start(2)) or "__shared__" in plain:
@@ -156,6 +161,14 @@ def _gone(text: str) -> Iterator[Mutant]:
         yield Mutant(kind, m.start(2), m.end(), ";", f"{short[:60]} deleted")
 
 
+def _depth(text: str, at: int) -> int:
+    """How many parentheses are open, since the last brace."""
+    since = max(text.rfind("{", 0, at), text.rfind("}", 0, at))
+    code = re.sub(r"//[^\n]*", "", text[since + 1 : at])
+    return code.count("(") - code.count(")")
+
+
 def _is_code(text: str, at: int) -> bool:
     line = text[text.rfind("\n", 0, at) + 1 : at]
-    return "//" not in line and not line.lstrip().startswith("#")
+    bounds = "__launch_bounds__" in line  # registers only: the compile gate's matter
+    return "//" not in line and not bounds and not line.lstrip().startswith("#")

@@ -122,7 +122,7 @@ def build(text: str, mode: str, into: Path) -> bool:
 
 
 def verdict(file: str, mutant: Mutant, folder: Path) -> str:
-    """ "invalid", "killed", "survived" or, of a barrier that checked mode overlooks, "unflagged"."""
+    """killed, survived, invalid (no C++), or unflagged: a barrier that checked mode overlooks."""
     text = (kernel.KERNELS / file).read_text("utf-8")
     outcome = "invalid"
     for stem in users(file):
