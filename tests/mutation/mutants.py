@@ -19,16 +19,11 @@ TOKEN = re.compile(
     r"|<<=|>>=|\+=|-=|\*=|/=|%=|&=|\|=|\^=|\+\+|--|->|::|<<|>>|<=|>=|==|!=|&&|\|\||[^\s]",
     re.S | re.M,
 )
-SWAPS = {
-    of: to.split()
-    for of, to in {
-        **{"<": "<= >=", "<=": "< >", ">": ">= <=", ">=": "> <", "==": "!=", "!=": "=="},
-        **{"&&": "||", "||": "&&", "&": "|", "|": "&", "^": "&", "<<": ">>", ">>": "<<"},
-        **{"+": "-", "-": "+", "*": "+", "/": "*", "%": "/", "++": "--", "--": "++"},
-        **{"+=": "= -=", "-=": "= +=", "*=": "=", "/=": "*=", "^=": "="},
-        **{"fmaxf": "fminf", "fminf": "fmaxf", "max": "min", "min": "max"},
-    }.items()
-} | {"!": [""]}
+NEIGHBOURS = """\
+< <= >=\n<= < >\n> >= <=\n>= > <\n== !=\n!= ==\n&& ||\n|| &&\n& |\n| &\n^ &\n<< >>\n>> <<
++ -\n- +\n* +\n/ *\n% /\n++ --\n-- ++\n+= = -=\n-= = +=\n*= =\n/= *=\n^= =
+fmaxf fminf\nfminf fmaxf\nmax min\nmin max"""
+SWAPS = {row.split()[0]: row.split()[1:] for row in NEIGHBOURS.splitlines()} | {"!": [""]}
 TYPES = {"float", "double", "int", "unsigned", "char", "long", "short", "bool", "auto", "void"}
 TYPES |= {"float4", "float2", "int4", "uint4", "T", "const", "constexpr", "uint32_t"}
 OPERAND = r"[A-Za-z_]\w*(?:\[[^\][]*\])?|\d+(?:\.\d+f?)?|\([^()]*\)"
