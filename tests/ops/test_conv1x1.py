@@ -22,6 +22,11 @@ SHAPES = [  # N, H, W, C, K
     (1, 11, 6, 33, 64),
     (1, 3, 5000, 2, 3),
     (2, 61, 43, 64, 2),
+    (1, 5, 51, 16, 4),  # 255 pixels: blocks of 256 by 16 channels by 4 classes
+    (1, 16, 16, 15, 5),
+    (1, 257, 1, 17, 3),
+    (1, 27, 19, 63, 4),  # 63 * 4 + 4 = 256 sums
+    (3, 10, 18, 64, 9),
 ]
 
 
@@ -84,6 +89,23 @@ def test_a_window_of_the_image_gives_the_same_bits(on, rng, K):
     for i, j in [(0, 0), (5, 7), (22, 30), (11, 2)]:
         part = conv1x1(Tensor(x[:, i:, j:], on), Tensor(w, on), Tensor(b, on)).numpy()
         assert part.tobytes() == whole[:, i:, j:].tobytes()
+
+
+def test_no_pixels(on):
+    x, w, b = np.zeros((0, 3, 2, 17), "f"), np.ones((17, 3), "f"), np.ones(3, "f")
+    y, dx, dw, db = run(Conv1x1, on, [x, w, b], np.zeros((0, 3, 2, 3), "f"), [0, 1, 2])
+    assert (y.size, dx.size) == (0, 0)
+    same(dw, np.zeros((17, 3)), "dw")
+    same(db, np.zeros(3), "db")
+
+
+@pytest.mark.parametrize("needs", [[0], [1], [2], [0, 2]], ids=str)
+def test_any_of_the_gradients(on, rng, needs):
+    arrays = [rng.standard_normal(s).astype("f") for s in [(2, 9, 17, 16), (16, 5), (5,)]]
+    dy = rng.standard_normal((2, 9, 17, 5)).astype("f")
+    everything = run(Conv1x1, on, arrays, dy, [0, 1, 2])
+    for i, got in zip(needs, run(Conv1x1, on, arrays, dy, needs)[1:], strict=True):
+        assert got.tobytes() == everything[1 + i].tobytes()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ SHAPES = [  # N, Hs, Ws, S; H, W, C
     ((2, 12, 10, 33), (2, 4, 6, 64)),
     ((1, 8, 11, 64), (1, 6, 1, 33)),
     ((1, 7, 5004, 1), (1, 3, 5000, 2)),
+    ((1, 16, 8, 2), (1, 16, 8, 2)),  # 256 numbers of skip, 256 of x, 512 of y
+    ((1, 3, 17, 5), (1, 1, 17, 10)),  # 255
+    ((1, 257, 1, 1), (1, 257, 1, 1)),
+    ((2, 20, 17, 16), (2, 16, 15, 17)),
+    ((3, 9, 22, 33), (3, 9, 12, 16)),
 ]
 
 
@@ -46,6 +51,22 @@ def test_whole_numbers_by_counting_pixels(on, rng, shapes):
     same(dskip, right_dskip, "dskip")
     same(dx, dy[..., S:], "dx")
     assert inner(y, dy) == inner(skip, dskip) + inner(x, dx)
+
+
+@pytest.mark.parametrize("needs", [[0], [1]], ids=str)
+def test_either_gradient_alone(on, rng, needs):
+    arrays, dy = [integers(rng, 2, 9, 8, 3), integers(rng, 2, 7, 4, 5)], integers(rng, 2, 7, 4, 8)
+    both = run(CropConcat, on, arrays, dy, [0, 1])
+    same(run(CropConcat, on, arrays, dy, needs)[1], both[1 + needs[0]], "gradient")
+
+
+def test_no_pixels(on):
+    arrays = [np.zeros((0, 6, 5, 2), "f"), np.zeros((0, 4, 5, 3), "f")]
+    y, dskip, dx = run(CropConcat, on, arrays, np.zeros((0, 4, 5, 5), "f"), [0, 1])
+    assert (y.size, dskip.size, dx.size) == (0, 0, 0)
+    arrays = [np.ones((1, 3, 2, 2), "f"), np.zeros((1, 1, 0, 3), "f")]
+    dskip = run(CropConcat, on, arrays, np.zeros((1, 1, 0, 5), "f"), [0])[1]
+    same(dskip, np.zeros((1, 3, 2, 2)), "dskip")  # all of it was cropped away
 
 
 def test_one_nan_reaches_its_own_place(on, rng):

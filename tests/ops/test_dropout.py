@@ -14,6 +14,7 @@ from unetcu.errors import ShapeError, UsageError
 from unetcu.ops.dropout import Dropout, dropout, words
 
 SHAPES = [(), (1,), (2,), (3,), (2, 3), (1, 3, 5, 1), (2, 5, 3, 17), (3, 5000), (1, 7, 8, 64)]
+SHAPES += [(511,), (512,), (513,), (0, 3), (2, 17, 13, 16)]  # blocks of 256 pairs
 
 
 def philox(counter, key):

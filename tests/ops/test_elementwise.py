@@ -21,6 +21,12 @@ SHAPES = [  # of a, of b
     ((3, 5000), (5000,)),
     ((5000, 3), (3,)),
     ((2, 3, 5, 64), (2, 3, 5, 64)),
+    ((256,), (256,)),  # a block
+    ((257,), (257,)),
+    ((255, 1), (1,)),
+    ((1025, 16), (16,)),
+    ((3, 17, 13, 16), (13, 16)),
+    ((300, 17), ()),
 ]
 
 
@@ -47,8 +53,25 @@ def test_whole_numbers_are_exact(on, rng, shapes):
     assert inner(y, dy) == inner(a, da) == inner(b, db)
 
 
+@pytest.mark.parametrize("op", [Add, Multiply])
+def test_nothing_repeated(on, op):
+    for rows, columns in [(0, 3), (3, 0), (0, 0)]:
+        a, b = np.zeros((rows, columns), "f"), np.ones(columns, "f")
+        y, da, db = run(op, on, [a, b], a, [0, 1])
+        assert y.shape == da.shape == a.shape
+        same(db, np.zeros(columns), "db")
+
+
+@pytest.mark.parametrize("op", [Add, Multiply])
+@pytest.mark.parametrize("needs", [[0], [1]], ids=str)
+def test_either_gradient_alone(on, rng, op, needs):
+    arrays, dy = [integers(rng, 7, 5, 33), integers(rng, 5, 33)], integers(rng, 7, 5, 33)
+    both = run(op, on, arrays, dy, [0, 1])
+    same(run(op, on, arrays, dy, needs)[1], both[1 + needs[0]], "gradient")
+
+
 def test_signs_on_tensors(on):
-    a, b = Tensor([1.0, 2], on, needs_grad=True), Tensor([3.0, 5], on, needs_grad=True)
+    a, b = (Tensor(np.array(v, "f"), on, needs_grad=True) for v in ([1, 2], [3, 5]))
     (a * b + a).backward([1, 10])
     assert a.grad.tolist() == [4, 60]
     assert b.grad.tolist() == [1, 20]

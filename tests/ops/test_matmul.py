@@ -23,6 +23,12 @@ SHAPES = [  # rows, C, K
     (5000, 3, 2),
     (3, 5000, 2),
     (2, 3, 5000),
+    (128, 64, 64),  # tiles of 64 by 64, in steps of 16
+    (127, 65, 63),
+    (129, 63, 65),
+    (1023, 16, 17),  # 1024 rows a part
+    (1024, 17, 16),
+    (2049, 33, 3),
 ]
 
 
@@ -49,6 +55,21 @@ def test_no_rows(on):
     y, _da, db = run(MatMul, on, [a, b], np.zeros((0, 2), "f"), [0, 1])
     same(y, np.zeros((0, 2)), "y")
     same(db, np.zeros((3, 2)), "db")
+
+
+def test_nothing_to_add_up(on):
+    a, b = np.ones((3, 0), "f"), np.ones((0, 2), "f")
+    y, da, db = run(MatMul, on, [a, b], np.ones((3, 2), "f"), [0, 1])
+    same(y, np.zeros((3, 2)), "y")
+    assert (da.shape, db.shape) == ((3, 0), (0, 2))
+
+
+@pytest.mark.parametrize("needs", [[0], [1]], ids=str)
+def test_either_gradient_alone(on, rng, needs):
+    arrays = [rng.standard_normal(s).astype("f") for s in [(70, 33), (33, 66)]]
+    dy = rng.standard_normal((70, 66)).astype("f")
+    both = run(MatMul, on, arrays, dy, [0, 1])
+    assert run(MatMul, on, arrays, dy, needs)[1].tobytes() == both[1 + needs[0]].tobytes()
 
 
 def test_one_nan_stays_in_its_row_and_column(on, rng):

@@ -22,6 +22,11 @@ SHAPES = [  # N, H, W, C
     (3, 2, 6, 64),
     (1, 4, 5000, 1),
     (1, 5000, 2, 2),
+    (1, 32, 32, 1),  # 256 windows: a block
+    (1, 6, 34, 5),
+    (1, 2, 514, 1),
+    (2, 20, 18, 16),
+    (3, 14, 22, 33),
 ]
 
 
@@ -68,6 +73,11 @@ def test_every_pattern_of_nan_and_infinity(on):
         winner = nan[0] if nan else four.index(max(four))
         same(y[at], four[winner], str(four))
         assert [dx[p] for p in places] == [float(k == winner) for k in range(4)], four
+
+
+def test_no_windows(on):
+    y, dx = run(MaxPool2, on, [np.zeros((0, 4, 6, 3), "f")], np.zeros((0, 2, 3, 3), "f"), [0])
+    assert (y.shape, dx.shape) == ((0, 2, 3, 3), (0, 4, 6, 3))
 
 
 def test_one_nan_reaches_its_window_alone(on, rng):

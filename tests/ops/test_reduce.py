@@ -12,6 +12,7 @@ from unetcu.ops.reduce import Mean, Sum, mean
 from unetcu.ops.reduce import sum as total
 
 SHAPES = [(), (1,), (7,), (2, 3), (1, 3, 5, 1), (2, 5, 3, 17), (3, 5000), (1, 9, 8, 64)]
+SHAPES += [(256,), (257,), (2, 17, 13, 16), (65_537,)]  # 256 blocks of 256 at most
 
 
 @pytest.mark.parametrize("op", [Sum, Mean])

@@ -5,9 +5,12 @@ import pytest
 from check import check_op, run, same
 
 from unetcu.autograd import Tensor
+from unetcu.device import device
+from unetcu.errors import KernelError
 from unetcu.ops.relu import ReLU, relu
 
 SHAPES = [(), (1,), (7,), (2, 3), (1, 3, 5, 1), (2, 5, 3, 17), (3, 5000), (1, 9, 8, 64)]
+SHAPES += [(255,), (256,), (257,), (0, 3), (2, 17, 13, 16)]  # blocks of 256
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -30,5 +33,10 @@ def test_nan_in_dy_passes_only_where_x_is_positive(on):
     same(dx, np.array([np.nan, 0], "f"), "dx")
 
 
-def test_integers_stay_integers(on):
-    assert relu(Tensor(np.array([-2, 3]), on)).numpy().tolist() == [0, 3]
+def test_integers_stay_integers_on_the_cpu_and_are_refused_by_kernels(on):
+    x = Tensor(np.array([-2, 3]), on)
+    if device(on).kind == "cpu":
+        assert relu(x).numpy().tolist() == [0, 3]
+    else:
+        with pytest.raises(KernelError, match="x must be a contiguous float32 array, got int64"):
+            relu(x)

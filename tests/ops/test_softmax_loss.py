@@ -7,7 +7,8 @@ import pytest
 from check import check_op, run, same
 
 from unetcu.autograd import Tensor
-from unetcu.errors import ShapeError
+from unetcu.device import device
+from unetcu.errors import KernelError, ShapeError
 from unetcu.ops.softmax_loss import SoftmaxLoss, softmax_loss
 
 SHAPES = [  # N, H, W, K
@@ -22,6 +23,10 @@ SHAPES = [  # N, H, W, K
     (1, 4, 6, 64),
     (1, 3, 5000, 2),
     (2, 61, 43, 2),
+    (1, 5, 51, 16),  # 255 pixels: blocks of 256
+    (1, 16, 16, 2),
+    (1, 1, 257, 17),
+    (3, 17, 16, 3),
 ]
 
 
@@ -111,6 +116,46 @@ def test_ignored_pixels_count_in_neither_sum(on, rng):
     assert run(SoftmaxLoss, on, [z, masked, w], np.asarray(np.float32(1)), [0])[0] == y
 
 
+def test_more_pixels_than_partial_sums_of_weights(on, rng):
+    z, t, w = inputs(rng, 1, 257, 257, 2, low=-1)  # 256 blocks of 256, and the first again
+    loss = softmax_loss(Tensor(z, on), Tensor(t, on), Tensor(w, on))
+    z, w, at = z.astype("d"), np.where(t < 0, 0, w).astype("d"), np.maximum(t, 0)[..., None]
+    log_p = np.take_along_axis(z, at, 3)[..., 0] - np.logaddexp(z[..., 0], z[..., 1])
+    assert abs(loss.item() + (w * log_p).sum() / w.sum()) < 1e-6
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_integer_types_of_labels(on, rng, kind):
+    z, t, w = inputs(rng, 2, 17, 16, 3, low=-1)
+    right = run(SoftmaxLoss, on, [z, t, w], np.asarray(np.float32(1)), [0])
+    y, dz = run(SoftmaxLoss, on, [z, t.astype(kind), w], np.asarray(np.float32(1)), [0])
+    assert y.tobytes() == right[0].tobytes()
+    assert dz.tobytes() == right[1].tobytes()
+    far = t.astype(np.int64) + 2**32 * (t == 1)  # class 1 once its upper half is lost
+    masked = np.where(t == 1, -1, t)
+    y, dz = run(SoftmaxLoss, on, [z, far, w], np.asarray(np.float32(1)), [0])
+    right = run(SoftmaxLoss, on, [z, masked, w], np.asarray(np.float32(1)), [0])
+    assert y.tobytes() == right[0].tobytes()
+    assert dz.tobytes() == right[1].tobytes()
+
+
+def test_other_labels_are_taken_or_refused_by_name(on, rng):
+    z, t, w = (Tensor(a, on) for a in inputs(rng, 1, 3, 4, 2))
+    small = Tensor(t.numpy().astype(np.uint8), on)
+    if device(on).kind == "cpu":
+        assert softmax_loss(z, small, w).item() == softmax_loss(z, t, w).item()
+    else:
+        with pytest.raises(KernelError, match="t must be a contiguous int32 array, got uint8"):
+            softmax_loss(z, small, w)
+
+
+def test_no_pixels(on):
+    arrays = [np.zeros((0, 3, 4, 2), "f"), np.zeros((0, 3, 4), np.int32), np.zeros((0, 3, 4), "f")]
+    y, dz = run(SoftmaxLoss, on, arrays, np.asarray(np.float32(1)), [0])
+    assert y == 0
+    assert dz.shape == (0, 3, 4, 2)
+
+
 @pytest.mark.parametrize("why", ["no weight", "all ignored"])
 def test_nothing_to_learn_from_costs_nothing(on, rng, why):
     z, t, w = inputs(rng, 1, 3, 4, 2)
@@ -164,6 +209,7 @@ def test_dy_scales_the_gradient(on, rng):
         ((1, 2, 3, 4), (1, 3, 2), (1, 2, 3)),
         ((1, 2, 3, 4), (1, 2, 3), (1, 2)),
         ((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3)),
+        ((1, 2, 3, 0), (1, 2, 3), (1, 2, 3)),
     ],
 )
 def test_shapes_that_do_not_fit(on, z, t, w):

@@ -23,6 +23,12 @@ SHAPES = [  # N, H, W, C, K
     (1, 5, 7, 64, 32),
     (1, 3, 5000, 2, 1),
     (2, 37, 29, 16, 8),
+    (1, 8, 8, 16, 16),  # tiles of 64 by 64 = 4 * 16, in steps of 16
+    (1, 7, 9, 65, 15),
+    (1, 5, 13, 63, 17),
+    (3, 8, 16, 17, 33),
+    (1, 32, 32, 16, 3),  # 1024 pixels a part
+    (1, 25, 41, 3, 16),
 ]
 
 
@@ -98,6 +104,23 @@ def test_a_window_of_the_image_gives_the_same_bits(on, rng):
     for i, j in [(0, 0), (5, 7), (22, 30), (11, 2)]:
         part = upconv2(Tensor(x[:, i:, j:], on), Tensor(w, on), Tensor(b, on)).numpy()
         assert part.tobytes() == whole[:, 2 * i :, 2 * j :].tobytes()
+
+
+def test_no_pixels(on):
+    x, w, b = np.zeros((0, 3, 2, 17), "f"), np.ones((2, 2, 17, 3), "f"), np.ones(3, "f")
+    y, dx, dw, db = run(UpConv2, on, [x, w, b], np.zeros((0, 6, 4, 3), "f"), [0, 1, 2])
+    assert (y.size, dx.size) == (0, 0)
+    same(dw, np.zeros(w.shape), "dw")
+    same(db, np.zeros(3), "db")
+
+
+@pytest.mark.parametrize("needs", [[0], [1], [2], [0, 2]], ids=str)
+def test_any_of_the_gradients(on, rng, needs):
+    arrays = [rng.standard_normal(s).astype("f") for s in [(2, 7, 9, 16), (2, 2, 16, 5), (5,)]]
+    dy = rng.standard_normal((2, 14, 18, 5)).astype("f")
+    everything = run(UpConv2, on, arrays, dy, [0, 1, 2])
+    for i, got in zip(needs, run(UpConv2, on, arrays, dy, needs)[1:], strict=True):
+        assert got.tobytes() == everything[1 + i].tobytes()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""The whole network trained by the CUDA kernels themselves, on the SIMT runtime."""
+
+import numpy as np
+import pytest
+
+from unetcu.autograd import Tensor
+from unetcu.device import device
+from unetcu.errors import KernelError
+from unetcu.ops.softmax_loss import softmax_loss
+from unetcu.training.samples import Batch
+from unetcu.training.settings import Settings
+from unetcu.training.trainer import Trainer
+from unetcu.unet import UNet, output_size
+
+STEPS, TILE = 20, 76
+
+
+def batch(step, size=TILE, depth=2):
+    """Discs on noise, and which class each pixel of the output has."""
+    rng = np.random.default_rng(step)
+    y, x = np.mgrid[:size, :size]
+    inside = np.zeros((size, size), bool)
+    for cy, cx, r in zip(*rng.uniform(0, size, (2, 6)), rng.uniform(6, 12, 6), strict=True):
+        inside |= (y - cy) ** 2 + (x - cx) ** 2 < r * r
+    image = inside + 0.5 * rng.standard_normal((size, size))
+    out = output_size(size, depth)
+    lost = (size - out) // 2
+    t = inside[lost : lost + out, lost : lost + out].astype(np.int32)
+    t[0, :3] = -1
+    w = rng.uniform(0.5, 2, t.shape).astype(np.float32)
+    return Batch(image[None, :, :, None].astype(np.float32), t[None], w[None])
+
+
+def trainer(on, depth=2, base=16, **settings):
+    net = UNet(depth, base, on=on)
+    return Trainer(net, Settings(tile=TILE, batch=1, **settings), total=STEPS)
+
+
+def gradients(t):
+    """name -> gradient of the last step."""
+    grads = t.net.parameters.named(t.net.device.get(t.net.parameters.grads))
+    return {name: np.array(g) for name, g in grads.items()}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_twenty_steps_each_from_the_weights_of_the_cpu(on, optimizer):
+    steps = STEPS if optimizer == "adamw" else 5
+    cpu, simt = (trainer(where, optimizer=optimizer, lr=2e-3) for where in ("cpu", on))
+    losses = []
+    for k in range(steps):
+        simt.load(cpu.weights(), cpu.state(), k)
+        before = cpu.weights()
+        losses.append(cpu.step(batch(k)))
+        loss = simt.step(batch(k))
+        assert abs(loss - losses[-1]) <= 1e-5 * abs(losses[-1])
+        right = gradients(cpu)
+        for name, g in gradients(simt).items():
+            error = np.linalg.norm(g - right[name]) / np.linalg.norm(right[name])
+            assert error <= 1e-4, f"step {k}, {name}: {error:.1e}"
+        moved = {name: np.linalg.norm(w - before[name]) for name, w in cpu.weights().items()}
+        for name, w in simt.weights().items():
+            assert np.linalg.norm(w - cpu.weights()[name]) <= 1e-2 * moved[name], name
+        for name, w in simt.averaged().items():
+            assert np.allclose(w, cpu.averaged()[name], rtol=1e-3, atol=1e-4), name
+    assert losses[-1] < losses[0]
+
+
+def test_on_its_own_it_learns_the_same(on):
+    cpu, simt = trainer("cpu", base=8, lr=5e-3), trainer(on, base=8, lr=5e-3)
+    for k in range(8):
+        a, b = cpu.step(batch(k)), simt.step(batch(k))
+        assert abs(a - b) <= 1e-3 * a
+
+
+def test_every_number_comes_from_a_kernel(on):
+    """Arrays of the device refuse NumPy's arithmetic; and each kernel of a step is counted."""
+    t = trainer(on, lr=1e-3)
+    where = t.net.device
+    where.launches.clear()
+    t.step(batch(0))
+    counts = where.launches
+    convolutions = 2 * 3 + 2 * 2  # two poolings: down 2, bottom, up 2
+    assert counts["conv3x3_forward"] + counts["conv3x3_forward_direct"] == convolutions
+    assert counts["maxpool2_forward"] == counts["maxpool2_backward"] == 2
+    assert counts["upconv2_forward"] == counts["crop_concat_forward"] == 2
+    assert counts["elementwise_add"] == 2  # each skip map is used twice: its gradients meet
+    assert counts["dropout_forward"] == counts["conv1x1_forward"] == counts["optim_adamw"] == 1
+    with pytest.raises(KernelError, match="only kernels may compute"):
+        t.net.parameters.flat + 1
+
+
+def test_the_same_bits_in_every_order_of_threads():
+    """Ten steps hash alike, whichever thread goes first and however many blocks run at once."""
+    ends = []
+    for modes in ("simt", "simt:reverse", "simt:shuffled"):
+        t = trainer(device(modes), base=4, lr=1e-2)
+        for k in range(3):
+            t.step(batch(k))
+        ends.append(b"".join(w.tobytes() for w in t.weights().values()))
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_what_changes_from_step_to_step_is_read_from_memory(on):
+    """Step number, rate and seed are no arguments: a replayed graph would never see them change."""
+    where = device(on)
+    seen = []
+    start = where._start
+
+    def note(stem, entry, grid, block, args, shared):
+        seen.append(
+            (entry, grid, block, [a for a in args if not hasattr(a, "shape") or a.ndim == 0])
+        )
+        start(stem, entry, grid, block, args, shared)
+
+    t = trainer(where, base=4, lr=1e-2)
+    launched = []
+    try:
+        where._start = note
+        for k in range(2):
+            seen.clear()
+            t.settings = Settings(tile=TILE, batch=1, lr=0.01 * (k + 1), seed=k)
+            t.step(batch(k))
+            launched.append([(e, g, b, [s for s in a if np.ndim(s) == 0]) for e, g, b, a in seen])
+    finally:
+        where._start = start
+    for first, second in zip(*launched, strict=True):
+        scalars = [
+            [float(s) for s in launch[3] if isinstance(s, np.generic)] for launch in (first, second)
+        ]
+        assert first[:3] == second[:3]
+        assert scalars[0] == scalars[1], first[0]
+
+
+def test_debug_names_the_op_and_the_line(on, monkeypatch):
+    where = device(on)
+    monkeypatch.setattr(where, "debug", True)
+    t = trainer(where, base=4, lr=1e-2)
+    t.step(batch(0))  # nothing to complain of
+    bad = batch(1)
+    bad.x[0, 30, 30, 0] = np.nan
+    with pytest.raises(KernelError, match=r"conv3x3_forward.* 1 NaN of .* in x.*Conv3x3.*unet\.py"):
+        t.step(bad)
+    net = t.net
+    z = Tensor(np.full((1, 2, 2, 2), np.inf, np.float32), where, needs_grad=True)
+    target, w = np.zeros((1, 2, 2), np.int32), np.ones((1, 2, 2), np.float32)
+    with pytest.raises(KernelError, match=r"SoftmaxLoss.*test_simt_training\.py"):
+        softmax_loss(z, Tensor(target, where), Tensor(w, where))
+    assert net.device is where
+
+
+@pytest.fixture
+def on():
+    return "simt"
