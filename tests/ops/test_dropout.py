@@ -14,7 +14,7 @@ from unetcu.errors import ShapeError, UsageError
 from unetcu.ops.dropout import Dropout, dropout, words
 
 SHAPES = [(), (1,), (2,), (3,), (2, 3), (1, 3, 5, 1), (2, 5, 3, 17), (3, 5000), (1, 7, 8, 64)]
-SHAPES += [(511,), (512,), (513,), (0, 3), (2, 17, 13, 16)]  # blocks of 256 pairs
+SHAPES += [(511,), (512,), (513,), (2, 17, 13, 16)]  # blocks of 256 pairs
 
 
 def philox(counter, key):
@@ -76,6 +76,11 @@ def test_each_element_by_its_word(on, rate):
         right = np.float32(value) * np.float32(1 / (1 - rate)) if kept else 0
         assert y.ravel()[i] == right
         assert dx.ravel()[i] == -right
+
+
+def test_nothing(on):
+    y, dx = run(Dropout, on, [np.zeros((0, 3), "f"), when(1, 2)], np.zeros((0, 3), "f"), [0])
+    assert y.shape == dx.shape == (0, 3)
 
 
 def test_share_of_kept_elements_and_their_mean(on):
