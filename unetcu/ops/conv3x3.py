@@ -15,12 +15,16 @@ On the CPU each is a matrix product over "columns": row p of the column matrix h
 that output pixel p sees. The matrix is made a few image rows at a time, to stay in the cache.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
+from ..kernel import constants
 from ..ops.relu import gate
 from ..threads import each, scratch
 
@@ -82,6 +86,105 @@ class Conv3x3(Op):
         turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
         correlate(padded, turned, dx)
         return dx, dw, db
+
+    def forward_gpu(self, x, w, b, relu=False):
+        y = self.device.empty(self.out_shape)
+        self.x, self.w, self.y = x, w, y if relu else None
+        self._correlate("forward", y, x, w, b, y, relu=relu)
+        return y
+
+    def backward_gpu(self, dy):
+        x, w = self.x, self.w
+        relu = self.y is not None
+        y = self.y if relu else dy  # without ReLU the kernels do not read it
+        dx = dw = db = None
+        if self.needs[0]:
+            dx = self.device.empty(x.shape)
+            self._correlate("backward_x", dx, dy, y, w, dx, relu=relu)
+        if self.needs[1] or self.needs[2]:
+            N, H, W, C = x.shape
+            K = w.shape[3]
+            tile = chosen("backward_w", C, K)
+            dw, db = self.device.empty(w.shape), self.device.empty((K,))
+            n, parts = slabs(tile, N, H, W, C, K), (dw, db)
+            if n > 1:
+                parts = self.device.empty((n, *w.shape)), self.device.empty((n, K))
+            grid, threads = (n, -(-C // tile.c), -(-K // tile.k)), constants(STEM)["W_THREADS"]
+            sizes = N, H, W, C, K, int(relu)
+            self.device.launch(STEM, tile.entry, grid, threads, x, dy, y, *parts, *sizes)
+            if n > 1:
+                sizes = n, dw.size, K
+                self.device.each(STEM, "conv3x3_sum_slabs", dw.size + K, *parts, dw, db, *sizes)
+        return dx, dw, db
+
+    def _correlate(self, what, out, *arrays, relu):
+        """Launch forward or backward_x, which makes `out`: a block for each tile of it."""
+        H, W, C = self.x.shape[1:]
+        K = self.w.shape[3]
+        tile = chosen(what, C, K)
+        N, P, Q, M = out.shape
+        blocks = -(-P // tile.h) * -(-Q // tile.w) * -(-M // tile.k)
+        threads = constants(STEM)["THREADS"]
+        self.device.launch(STEM, tile.entry, (blocks, N), threads, *arrays, H, W, C, K, int(relu))
+
+
+STEM = "conv3x3"
+
+
+class Variant(NamedTuple):
+    """One form of a kernel: all give right results for all shapes, each is fastest for some."""
+
+    what: str  # forward, backward_x or backward_w
+    suffix: str  # of the entry point
+    constants: str  # in conv3x3.cu: the prefix of its tile sizes
+    fits: Callable[[int, int], bool]  # of C, K: is it the one to take? The first that fits is.
+
+
+VARIANTS = (
+    Variant("forward", "_narrow", "NARROW", lambda C, K: K <= 32),
+    Variant("forward", "", "WIDE", lambda C, K: True),
+    Variant("backward_x", "_narrow", "NARROW", lambda C, K: C <= 32),
+    Variant("backward_x", "", "WIDE", lambda C, K: True),
+    Variant("backward_w", "_few", "W_FEW", lambda C, K: C <= 4 and K > 16),
+    Variant("backward_w", "_narrow", "W_NARROW", lambda C, K: C <= 16 or K <= 32),
+    Variant("backward_w", "", "W_WIDE", lambda C, K: True),
+)
+
+
+class Tile(NamedTuple):
+    """What a block of `entry` owns: h x w pixels, k filters; of dw, c channels x k filters."""
+
+    entry: str
+    h: int
+    w: int
+    c: int
+    k: int
+
+
+def chosen(what: str, C: int, K: int) -> Tile:
+    """The kernel for these channels. It depends on nothing else: a pixel's bits must not change
+    with the size of the image round it."""
+    v = next(v for v in VARIANTS if v.what == what and v.fits(C, K))
+    size = constants(STEM)
+    w = size["W_TILE_W" if what == "backward_w" else "TILE_W"]
+    h, c, k = (size.get(f"{v.constants}_{d}", 0) for d in "HCK")
+    return Tile(f"{STEM}_{what}{v.suffix}", h, w, c, k)
+
+
+BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
+LONGEST = 64  # tiles a slab: longer sums round more
+
+
+def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
+    """Into how many parts the pixels are split whose sums make the weight gradient.
+
+    As many as fill the GPU in one go, more only where sums would grow long. A function of the
+    shape alone, because it decides the order of additions, and so the bits.
+    """
+    tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
+    wanted = max(BLOCKS // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
+    share = -(-tiles // wanted)
+    return -(-tiles // share)  # so that none is empty
 
 
 def correlate(x, w, y, b=None, relu=False):

@@ -1,0 +1,41 @@
+// fours.cuh: rows of floats in global memory, four at a time where that is possible.
+//
+// One access of 16 bytes takes a quarter of the instructions of four of 4 bytes. It needs addresses
+// that are multiples of 16 bytes: every array starts at one (launches are checked for it), so do
+// its rows if their length is a multiple of 4. `fours` says that; `left` is how many numbers are
+// left in the row, 0 or less if p lies behind its end.
+#pragma once
+
+// p[0..3]; zero for what is not left. Nothing outside the row is read.
+__device__ __forceinline__ float4 load4(const float* p, int left, bool fours) {
+  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if (fours) {
+    if (left > 0) v = *reinterpret_cast<const float4*>(p);
+  } else {
+    if (left > 0) v.x = p[0];
+    if (left > 1) v.y = p[1];
+    if (left > 2) v.z = p[2];
+    if (left > 3) v.w = p[3];
+  }
+  return v;
+}
+
+// p[0..3] = from[0..3], as far as they are left.
+__device__ __forceinline__ void store4(float* p, const float* from, int left, bool fours) {
+  if (fours) {
+    if (left > 0) *reinterpret_cast<float4*>(p) = make_float4(from[0], from[1], from[2], from[3]);
+  } else {
+    if (left > 0) p[0] = from[0];
+    if (left > 1) p[1] = from[1];
+    if (left > 2) p[2] = from[2];
+    if (left > 3) p[3] = from[3];
+  }
+}
+
+// to[0..3] = v, in registers.
+__device__ __forceinline__ void unpack(float* to, float4 v) {
+  to[0] = v.x;
+  to[1] = v.y;
+  to[2] = v.z;
+  to[3] = v.w;
+}
