@@ -33,6 +33,8 @@ class Watch {
                            const void* pc) = 0;
   virtual void copy_lands(void* target, size_t bytes, const void* source, size_t valid,
                           const void* pc) = 0;
+  // The running thread does floating-point operations (only told by modules made for profiles).
+  virtual void flops(int operations, const void* pc) = 0;
 };
 
 std::unique_ptr<Watch> make_checker(const Launch& launch);

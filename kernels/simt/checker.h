@@ -1,0 +1,74 @@
+// checker.h: the class behind checked mode; see checker.cpp.
+#pragma once
+#include <string>
+
+#include "runtime.h"
+#include "shadow.h"
+#include "watch.h"
+
+namespace simt {
+class Checker : public Watch {
+ public:
+  explicit Checker(const Launch& launch);
+  void block_begins(Worker& worker) override;
+  void block_ends() override {}
+  void barrier() override { ++epoch_; }
+  void warp_barrier(unsigned warp, uint32_t mask) override;
+  void access(const void* address, size_t bytes, unsigned how, const void* pc) override;
+  void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
+                   const void* pc) override;
+  void copy_lands(void* target, size_t bytes, const void* source, size_t valid,
+                  const void* pc) override;
+  void flops(int, const void*) override {}
+
+ private:
+  struct Use {  // one load or store
+    enum Kind { STATIC, DYNAMIC, ARRAY } kind;
+    unsigned how;
+    const void* pc;
+    const char* address;
+    size_t bytes, offset;        // offset in shared memory or in the array
+    const Launch::Array* array;  // of ARRAY
+  };
+  struct Extent {  // arguments that overlap, as one piece of memory
+    const char *base, *end;
+    bool writable;
+    std::unique_ptr<Shadow> shadow;  // where writable
+  };
+  struct Lanes {  // the __syncwarps of one warp, numbered from 1
+    uint32_t now = 0;
+    uint32_t stamp[32] = {};     // each lane's last one
+    uint32_t seen[32][32] = {};  // [i][j]: the last one of lane j that lane i is ordered behind
+  };
+
+  Moment now(const Use& use) const;
+  bool ordered(const Moment& then, unsigned thread) const;
+  void check(Cell& c, size_t offset, const Use& use);
+  void next_block(Cell& c);
+  void remember_read(Cell& c, const Use& use);
+  void read_of_array(const Use& use);
+  const Launch::Array* array_at(const char* p, bool write) const;
+  template <class F>
+  void each_shared(void* target, size_t bytes, F change);
+
+  // report.cpp: what is wrong, in words. Each of them ends the launch.
+  [[noreturn]] void report(const Use& use, size_t offset, const std::string& trouble);
+  [[noreturn]] void race(const Use& use, size_t offset, const Moment& other, const char* what,
+                         uint32_t block);
+  [[noreturn]] void in_flight(const Use& use, size_t offset, const Moment& copy);
+  [[noreturn]] void unwritten(const Use& use, size_t offset);
+  [[noreturn]] void misaligned(const Use& use);
+  [[noreturn]] void outside(const Use& use, size_t size);
+  [[noreturn]] void constant(const Use& use);
+  [[noreturn]] void nowhere(const Use& use);
+
+  const Launch& launch_;
+  Worker* worker_ = nullptr;
+  const char* module_ = nullptr;  // where the kernel's machine code lies
+  uint32_t serial_ = 0, epoch_ = 0;
+  std::vector<unsigned long long> blocks_;  // the number in the grid of each block, by serial - 1
+  std::vector<Lanes> warps_;
+  std::vector<Extent> extents_;
+  std::unique_ptr<Shadow> statics_, dynamic_;
+};
+}  // namespace simt
