@@ -1,0 +1,44 @@
+"""A device that runs each launch on the PTX machine: ops are proved there with their own launches,
+at shapes of a few elements."""
+
+import functools
+from typing import Any
+
+from ..device import nvrtc
+from ..device.simt import Simt
+from ..errors import KernelError
+from ..kernel import entries, source
+from .ptx import PtxModule
+
+
+class PtxDevice(Simt):
+    """Arrays as on simt; kernels as NVRTC compiles them for the architecture, such as "sm_80"."""
+
+    def __init__(self, arch: str = "sm_80") -> None:
+        super().__init__()
+        self.name, self._arch = f"ptx:{arch}", arch
+
+    def _start(
+        self,
+        stem: str,
+        entry: str,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: list[Any],
+        shared: int,
+    ) -> None:
+        given = []
+        for p, a in zip(entries(stem)[entry], args, strict=True):
+            if p.pointer and p.const:  # the machine then refuses to write there
+                a = self.get(a).view()
+                a.flags.writeable = False
+            elif p.pointer and not a.flags.writeable:
+                raise KernelError(f"{entry} writes to {p.name}, which is read-only")
+            given.append(self.get(a) if p.pointer else a)
+        module(stem, self._arch).launch(entry, grid, block, given, shared)
+
+
+@functools.cache
+def module(stem: str, arch: str) -> PtxModule:
+    """The PTX of kernels/<stem>.cu, compiled now."""
+    return PtxModule(nvrtc.compiled(source(stem), f"kernels/{stem}.cu", arch).ptx)

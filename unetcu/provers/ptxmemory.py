@@ -1,0 +1,136 @@
+"""The memory of the PTX machine, which knows of every byte whether it may be read.
+
+Arguments lie 2^40 bytes apart, each at a multiple of 16 and of nothing larger, so a wrong address
+meets nothing that it could be taken for. A byte is free of use (0), room that nobody has written
+(1), written (2), or written and not to be written again (3).
+"""
+
+import numpy as np
+
+APART = 40  # bits
+SHARED = 1024  # the address where a block's shared memory starts
+NOTHING, ROOM, WRITTEN, CONSTANT = range(4)
+
+
+class Fault(Exception):
+    """What may not be, in words, and which of the threads (or of the accesses) it was."""
+
+    def __init__(self, what: str, which: int | None = None) -> None:
+        super().__init__(what)
+        self.what, self.which = what, which
+
+
+class Memory:
+    """Bytes and their states; a subclass finds an address's index and describes it."""
+
+    def __init__(self, size: int) -> None:
+        self.data = np.full(size, 255, np.uint8)
+        self.state = np.zeros(size, np.uint8)
+
+    def find(self, address: np.ndarray, owner: np.ndarray) -> np.ndarray:
+        """Index of each address, -1 where there is none; owner: block of each access."""
+        raise NotImplementedError
+
+    def describe(self, address: int) -> str:
+        """In words for messages."""
+        raise NotImplementedError
+
+    def at(self, address: np.ndarray, owner: np.ndarray, size: int, write: bool) -> np.ndarray:
+        """Indices (accesses, size) of the bytes; Fault if they may not be read or written."""
+        verb = f"writes {size} bytes" if write else f"reads {size} bytes"
+        first, last = self.find(address, owner), self.find(address + (size - 1), owner)
+        outside = (first < 0) | (last != first + size - 1)
+        index = np.where(outside, 0, first)[:, None] + np.arange(size)
+        state = np.where(outside[:, None], NOTHING, self.state[index])
+        unwritten = np.zeros_like(outside) if write else (state == ROOM).any(1)
+        for wrong, what in (
+            (address % size != 0, f"at an address that is no multiple of {size}"),
+            (outside | (state == NOTHING).any(1), "outside its memory"),
+            ((state == CONSTANT).any(1) & write, "that are read-only"),
+            (unwritten, "that were never written"),
+        ):
+            if wrong.any():
+                which = int(np.argmax(wrong))
+                place = self.describe(int(address[which]))
+                raise Fault(f"{verb} {what}: {place}", which)
+        return index
+
+    def load(self, index: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Values (accesses, elements)."""
+        return np.ascontiguousarray(self.data[index]).view(dtype)
+
+    def store(self, index: np.ndarray, values: np.ndarray) -> None:
+        """Write values (accesses, elements); of several to one place the last one stays."""
+        self.data[index] = np.ascontiguousarray(values).view(np.uint8).reshape(index.shape)
+        self.state[index] = WRITTEN
+
+
+class Global(Memory):
+    """The arrays that a launch was given, and constant tables."""
+
+    def __init__(self, arrays: list[np.ndarray], tables: list[bytes]) -> None:
+        sizes = [a.nbytes for a in arrays] + [len(t) for t in tables]
+        starts = np.cumsum([0, *sizes])
+        super().__init__(int(starts[-1]))
+        self.starts, self.sizes = starts[:-1].astype(np.int64), np.array(sizes, np.int64)
+        self.arrays = arrays
+        for start, array in zip(starts, arrays, strict=False):
+            here = slice(start, start + array.nbytes)
+            self.data[here] = array.reshape(-1).view(np.uint8)
+            self.state[here] = WRITTEN if array.flags.writeable else CONSTANT
+            if array.dtype.kind == "f":  # all bits set: as `empty` left it
+                raw = array.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
+                untouched = np.repeat((raw == 255).all(1), array.itemsize)
+                self.state[here][untouched] = ROOM
+        for start, table in zip(starts[len(arrays) :], tables, strict=False):
+            self.data[start : start + len(table)] = np.frombuffer(table, np.uint8)
+            self.state[start : start + len(table)] = CONSTANT
+
+    def address(self, number: int) -> int:
+        """Where array (or, behind them, table) `number` starts."""
+        return ((number + 1) << APART) + 16
+
+    def find(self, address: np.ndarray, owner: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        """Indices into data."""
+        if not self.sizes.size:
+            return np.full(address.shape, -1)
+        number, offset = (address >> APART) - 1, (address & ((1 << APART) - 1)) - 16
+        known = (number >= 0) & (number < self.sizes.size)
+        number = np.where(known, number, 0)
+        inside = known & (offset >= 0) & (offset < self.sizes[number])
+        return np.where(inside, self.starts[number] + offset, -1)
+
+    def describe(self, address: int) -> str:
+        """The argument and the offset in it."""
+        number, offset = (address >> APART) - 1, (address & ((1 << APART) - 1)) - 16
+        if offset > 1 << (APART - 1):  # a little before the next one
+            number, offset = number + 1, offset - (1 << APART)
+        if not 0 <= number < len(self.arrays):
+            return f"address {address:#x} belongs to no argument"
+        size = self.arrays[number].nbytes
+        return f"byte {offset} of array {number}, which has {size}"
+
+    def give_back(self) -> None:
+        """Copy what was written into the arrays of the launch."""
+        for start, array in zip(self.starts, self.arrays, strict=False):
+            if array.flags.writeable:
+                array.reshape(-1).view(np.uint8)[:] = self.data[start : start + array.nbytes]
+
+
+class Shared(Memory):
+    """The shared memory of every block; nothing is written at first."""
+
+    def __init__(self, blocks: int, size: int) -> None:
+        super().__init__(blocks * size)
+        self.size = size
+        self.state[:] = ROOM
+
+    def find(self, address: np.ndarray, owner: np.ndarray) -> np.ndarray:
+        """Indices into data."""
+        offset = address - SHARED
+        inside = (offset >= 0) & (offset < self.size)
+        return np.where(inside, owner * self.size + offset, -1)
+
+    def describe(self, address: int) -> str:
+        """The offset in the block's shared memory."""
+        return f"byte {address - SHARED} of shared memory, of which a block has {self.size}"
