@@ -25,9 +25,13 @@ BUILT = HERE / "_kernels"  # what came with the package
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-Wno-unknown-pragmas"]
 MODES = {
     "fast": ["-O2", "-fno-trapping-math"],
-    # Every load and store calls __tsan_readN or __tsan_writeN, which are ours (checker.cpp).
-    "checked": ["-O1", "-g1", "-fsanitize=thread"],
-    "profile": ["-O1", "-g1", "-fsanitize=thread", "-DSIMT_PROFILE"],
+    # Every load and store calls __tsan_readN or __tsan_writeN, and what C++ leaves undefined calls
+    # __ubsan_handle_..., which are ours (simt/tsan.cpp). No -ftree-sra: it would split a float4.
+    "checked": [
+        *("-O1", "-g1", "-fno-tree-sra"),
+        "-fsanitize=thread,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
+    ],
+    "profile": ["-O1", "-g1", "-fno-tree-sra", "-fsanitize=thread", "-DSIMT_PROFILE"],
 }
 
 
