@@ -20,6 +20,20 @@ __device__ __forceinline__ float4 load4(const float* p, int left, bool fours) {
   return v;
 }
 
+// dy[at..at+3]; with relu only where y > 0, and a plain 0 elsewhere (also where dy or y is NaN).
+__device__ __forceinline__ float4 load4_gated(const float* dy, const float* y, long long at,
+                                              int left, bool fours, int relu) {
+  float4 g = load4(dy + at, left, fours);
+  if (relu) {
+    const float4 open = load4(y + at, left, fours);
+    g.x = open.x > 0.0f ? g.x : 0.0f;
+    g.y = open.y > 0.0f ? g.y : 0.0f;
+    g.z = open.z > 0.0f ? g.z : 0.0f;
+    g.w = open.w > 0.0f ? g.w : 0.0f;
+  }
+  return g;
+}
+
 // p[0..3] = from[0..3], as far as they are left.
 __device__ __forceinline__ void store4(float* p, const float* from, int left, bool fours) {
   if (fours) {
