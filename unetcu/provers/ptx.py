@@ -169,7 +169,7 @@ class Machine(Registers):
     def fail(self, lane: int, what: str) -> NoReturn:
         """PtxError at the current instruction, for a thread."""
         name = self.kernel.name
-        raise PtxError(f"{name}: {self._who(lane)}: {str(self.instruction).format(what)}")
+        raise PtxError(f"{name}: {self._who(lane)}: {self.instruction.about(what)}")
 
     def _who(self, lane: int) -> str:
         block = np.unravel_index(self.number[lane], self.grid[::-1])[::-1]

@@ -2,14 +2,14 @@
 
 Arguments lie 2^40 bytes apart, each at a multiple of 16 and of nothing larger, so a wrong address
 meets nothing that it could be taken for. A byte is free of use (0), room that nobody has written
-(1), written (2), or written and not to be written again (3).
+(1), written (2), written and read-only (3), or read-only though nobody has written it (4).
 """
 
 import numpy as np
 
 APART = 40  # bits
 SHARED = 1024  # the address where a block's shared memory starts
-NOTHING, ROOM, WRITTEN, CONSTANT = range(4)
+NOTHING, ROOM, WRITTEN, CONSTANT, MISSING = range(5)
 
 
 class Fault(Exception):
@@ -42,11 +42,11 @@ class Memory:
         outside = (first < 0) | (last != first + size - 1)
         index = np.where(outside, 0, first)[:, None] + np.arange(size)
         state = np.where(outside[:, None], NOTHING, self.state[index])
-        unwritten = np.zeros_like(outside) if write else (state == ROOM).any(1)
+        unwritten = ((state == ROOM) | (state == MISSING)).any(1) & (not write)
         for wrong, what in (
             (address % size != 0, f"at an address that is no multiple of {size}"),
             (outside | (state == NOTHING).any(1), "outside its memory"),
-            ((state == CONSTANT).any(1) & write, "that are read-only"),
+            ((state >= CONSTANT).any(1) & write, "that are read-only"),
             (unwritten, "that were never written"),
         ):
             if wrong.any():
@@ -81,7 +81,7 @@ class Global(Memory):
             if array.dtype.kind == "f":  # all bits set: as `empty` left it
                 raw = array.reshape(-1).view(np.uint8).reshape(-1, array.itemsize)
                 untouched = np.repeat((raw == 255).all(1), array.itemsize)
-                self.state[here][untouched] = ROOM
+                self.state[here][untouched] = ROOM if array.flags.writeable else MISSING
         for start, table in zip(starts[len(arrays) :], tables, strict=False):
             self.data[start : start + len(table)] = np.frombuffer(table, np.uint8)
             self.state[start : start + len(table)] = CONSTANT

@@ -31,8 +31,9 @@ class Instruction:
     line: int  # in the PTX
     source: str  # "kernels/relu.cu:12"
 
-    def __str__(self) -> str:
-        return f"{self.source or '?'}: {{}} (PTX line {self.line}: {self.text})"
+    def about(self, what: str) -> str:
+        """`what` with where it happened."""
+        return f"{self.source or '?'}: {what} (PTX line {self.line}: {self.text})"
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ def _closing(text: str, at: int) -> int:
 def _read_body(entry: Entry, body: str, first: int, files: dict[str, str]) -> None:
     source = ""
     for number, statement in _statements(body, first):
-        if statement.startswith(".loc"):
+        if statement.startswith((".loc ", ".loc\t")):
             source = _place(statement, files) or source
         elif statement.startswith(".reg"):
             kind, names = re.match(r"\.reg\s+\.(\w+)\s+(.*)", statement, re.S).groups()  # type: ignore[union-attr]
@@ -128,7 +129,7 @@ def _statements(body: str, first: int) -> Iterator[tuple[int, str]]:
     """(line, text) of each statement; a label comes out as "name:"."""
     pending = ""
     for number, line in enumerate(body.split("\n"), first):
-        if line.lstrip().startswith(".loc"):
+        if re.match(r"\s*\.loc\s", line):
             yield number, line.strip()
             continue
         *whole, pending = (pending + " " + line).split(";")

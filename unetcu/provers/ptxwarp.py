@@ -35,12 +35,15 @@ def _hold(m: Any, ready: np.ndarray) -> np.ndarray:
 
 def _warp_ready(m: Any, members: str) -> np.ndarray:
     """Which threads belong to a warp whose named members are all here."""
-    mask = np.broadcast_to(m.read(members, U32), m.count)
-    named = (mask >> m.lane.astype(np.uint32) & np.uint32(1)) == 1
-    if (m.acting & ~named).any():
-        raise Fault("is no member of what it takes part in", int(np.argmax(m.acting & ~named)))
-    per_block = -(-m.threads // 32)
-    warp = m.owner * per_block + m.thread // 32
+    warp = m.owner * -(-m.threads // 32) + m.thread // 32
+    given = np.broadcast_to(m.read(members, U32), m.count)
+    masks = np.zeros(int(warp[-1]) + 1, np.uint32)  # as those that act have it
+    np.bitwise_or.at(masks, warp[m.acting], given[m.acting])
+    own = np.uint32(1) << m.lane.astype(np.uint32)
+    outside = m.acting & (given & own == 0)
+    if outside.any():
+        raise Fault("is no member of what it takes part in", int(np.argmax(outside)))
+    named = masks[warp] & own != 0
     # Lanes that a warp at the end of the block does not have are not waited for.
     missing = np.bincount(warp[named & ~m.acting], minlength=int(warp[-1]) + 1)
     return (missing == 0)[warp]
