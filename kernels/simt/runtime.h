@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,9 @@ struct Launch {
   };
   struct Statics {  // the module's __shared__ variables, which are its thread-local storage
     size_t bytes, align, module;  // module: the dynamic linker's number for it; 0: none
-    bool redirected;              // they are found through find_static, so memory is ours
-    char* (*anchor)();
+    bool redirected;              // its code asks us where they lie
+    char* (*anchor)();            // the address of one byte of it
+    const ModuleTable* table;
   };
   const Kernel* kernel;
   void** arguments;  // a pointer to each
@@ -76,29 +78,58 @@ struct Meeting {
 struct Warp {
   unsigned index, slot;
   uint32_t alive;             // lanes that exist and have not ended
+  uint32_t pending;           // meetings where somebody waits
   Meeting meetings[WARP];     // by the lowest lane of their mask
   void* operands[WARP];       // what each lane brings
 };
 
+// Memory that ends at a page that faults, and starts behind one.
+class SharedMap {
+ public:
+  SharedMap() = default;
+  SharedMap(const SharedMap&) = delete;
+  ~SharedMap();
+  // `bytes` of it at a multiple of `align`, as far back as possible.
+  char* place(size_t bytes, size_t align);
+  // Fills what was placed, and what lies beside it, with 0xFF.
+  void poison();
+  // What lies beside it and should not have changed but has: bytes past its end (or, below 0,
+  // before its start); 0 if all is well.
+  long trespass() const;
+  bool holds(const void* address) const { return base_ && address >= base_ && address < end_; }
+
+ private:
+  char *base_ = nullptr, *end_ = nullptr, *placed_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 struct Worker {
-  const Launch* launch;
-  Watch* watch;
-  Thread* now;  // the running one; null between blocks
+  const Launch* launch = nullptr;
+  Watch* watch = nullptr;
+  Thread* now = nullptr;  // the running one; null between blocks
   std::vector<Thread> threads;  // by index
   std::vector<Warp> warps;
 
-  unsigned long long ordinal;  // of the block in the order in which blocks are run
-  unsigned long long block_number;  // x fastest
+  unsigned long long block_number;  // of the running block, x fastest
   uint3 block;
   std::string error;
 
   // Shared memory of the running block. `smem` is what was asked for at launch; `tls` holds the
-  // module's __shared__ variables. Both end at a page that faults.
+  // module's __shared__ variables.
   char *smem = nullptr, *tls = nullptr;
   size_t smem_bytes = 0, tls_bytes = 0;
-  size_t tls_module = 0;  // 0 until the block first asks for it
-  char *smem_map = nullptr, *tls_map = nullptr;
-  size_t tls_capacity = 0;
+  size_t tls_module = 0;  // 0 until the running block first asks for one of them
+  SharedMap smem_map, tls_map;
+
+  struct Shape {  // what threads, warps and slots were made for
+    uint3 block;
+    Order order;
+    uint64_t seed;
+    bool operator==(const Shape& o) const {
+      return block.x == o.block.x && block.y == o.block.y && block.z == o.block.z &&
+             order == o.order && seed == o.seed;
+    }
+  } shape;
 
   // Turns: bit `lane_slot` of ready[warp_slot] is set while the thread could go on.
   uint32_t ready[MOST_WARPS], ready_warps;
@@ -129,11 +160,10 @@ void make_ready(Worker& worker, unsigned warp_slot, uint32_t lanes);
 void lane_ends(Worker& worker, Thread& thread);  // warp.cpp: meetings may be complete without it
 
 // shared.cpp
-void lay_out_shared(Worker& worker);     // for a launch
-void poison_shared(Worker& worker);      // for a block
-void check_slack(Worker& worker);        // behind a block: nobody wrote past the end
+void lay_out_shared(Worker& worker);  // for a launch
+void poison_shared(Worker& worker);   // for a block
+std::string trespass(const Worker& worker);  // behind a block: what was overrun, or ""
 bool in_shared(const Worker& worker, const void* address, size_t bytes);
-void release_shared(Worker& worker);
 Launch::Statics find_statics(const ModuleTable& table);
 
 inline bool on_stack(const Worker& worker, const void* address) {
@@ -142,12 +172,11 @@ inline bool on_stack(const Worker& worker, const void* address) {
 }
 // Where dynamic shared memory could lie, whatever the launch has asked for.
 inline bool in_dynamic_window(const Worker& worker, const void* address) {
-  const char* p = static_cast<const char*>(address);
-  return p >= worker.smem_map && p < worker.smem_map + MOST_SHARED + 1024;
+  return worker.smem_map.holds(address);
 }
 
 // launch.cpp: runs all blocks; returns "" or "kernel: block (x,y,z) thread (x,y,z): what".
-std::string launch(Launch& launch);
+std::string launch(const Launch& launch);
 
 // faults.cpp: while it lives, a fault of a kernel is an error of its launch.
 class Faults {
@@ -155,12 +184,8 @@ class Faults {
   Faults();
   ~Faults();
   Faults(const Faults&) = delete;
-
- private:
-  struct Saved;
-  std::unique_ptr<Saved> saved_;
 };
-class SignalStack {  // of this OS thread: a fiber's own may be what has overflowed
+class SignalStack {  // for this OS thread: the stack it runs on may be what has overflowed
  public:
   SignalStack();
   ~SignalStack();
