@@ -112,8 +112,12 @@ void Checker::check(Cell& c, size_t offset, const Use& use) {
     const unsigned warp = worker_->now->index / 32;
     if (c.read.thread / 32u != warp) race(use, offset, c.read, "read", 0);
     if (c.other) race(use, offset, c.other_read, "read", 0);
+    for (const Moment& then : {c.read, c.other_read}) {
+      const bool counts = c.lanes >> then.thread % 32 & 1;
+      if (counts && !ordered(c.read, then.thread)) race(use, offset, then, "read", 0);
+    }
     for (unsigned lane = 0; lane < 32; ++lane) {
-      Moment then = c.read;
+      Moment then = c.read;  // the line may be that of another lane's read
       then.thread = static_cast<uint16_t>(warp * 32 + lane);
       if (c.lanes >> lane & 1 && !ordered(then, then.thread)) race(use, offset, then, "read", 0);
     }
@@ -145,8 +149,9 @@ void Checker::remember_read(Cell& c, const Use& use) {
   if (!c.lanes || c.read.epoch != epoch_) {
     c.lanes = lane;
     c.other = false;
+    c.other_read = read;
   } else if (c.read.thread / 32 != read.thread / 32) {
-    c.other_read = c.read;  // two warps: only a __syncthreads orders a write behind both
+    c.other_read = c.read;
     c.other = true;
     c.lanes = lane;
   } else if (c.read.stamp == read.stamp) {
@@ -159,6 +164,7 @@ void Checker::remember_read(Cell& c, const Use& use) {
     if (c.lanes) read.stamp = std::min(read.stamp, c.read.stamp);
     c.lanes |= lane;
   }
+  if (!c.other && c.lanes != lane && c.read.thread != read.thread) c.other_read = c.read;
   c.read = read;
 }
 

@@ -26,6 +26,9 @@ uint64_t distinct(uint64_t* first, uint64_t* last) {
 }
 }  // namespace
 
+Profiler::Profiler(const Launch& launch)
+    : launch_(launch), variables_(shared_variables(reinterpret_cast<void*>(launch.kernel->run))) {}
+
 void Profiler::block_begins(Worker& worker) { worker_ = &worker; }
 
 void Profiler::warp_barrier(unsigned warp, uint32_t mask) {
@@ -54,7 +57,13 @@ void Profiler::access(const void* address, size_t bytes, unsigned how, const voi
   if (on_stack(w, p)) return;
   const bool write = how & WRITE;
   const Kind shared = write ? SHARED_STORE : SHARED_LOAD;
-  if (p >= w.tls && p < w.tls + w.tls_bytes) return note(site(pc, shared, -1), p - w.tls, bytes);
+  if (p >= w.tls && p < w.tls + w.tls_bytes) {
+    const size_t offset = p - w.tls;
+    int array = -1;
+    for (size_t i = 0; i < variables_.size() && variables_[i].begin <= offset; ++i)
+      if (offset < variables_[i].end) array = static_cast<int>(launch_.arrays.size() + i);
+    return note(site(pc, shared, array), offset, bytes);
+  }
   if (in_dynamic_window(w, p))
     return note(site(pc, shared, -1), (uint64_t{1} << 40) + (p - w.smem), bytes);
   for (size_t i = 0; i < launch_.arrays.size(); ++i) {
@@ -151,19 +160,27 @@ void Profiler::flush() {
   for (Site& site : sites_)
     for (Lanes& lanes : site.warps) flush_warp(site, lanes);
 }
+std::string Profiler::name_of(int array) const {
+  const int arguments = static_cast<int>(launch_.arrays.size());
+  if (array < 0) return "";
+  return array < arguments ? launch_.arrays[array].name : variables_[array - arguments].name;
+}
+
 std::vector<Row> Profiler::rows() const {
   static const char* const KINDS[] = {"global load", "global store", "shared load", "shared store",
                                       "flops"};
   std::vector<const void*> addresses;
   for (const Site& site : sites_) addresses.push_back(site.pc);
   const std::vector<SourceLine> lines = source_lines(addresses);
-  std::map<std::tuple<std::string, int, int, std::string>, Row> sums;
+  std::map<std::tuple<std::string, int, std::string, int, std::string>, Row> sums;
   for (size_t i = 0; i < sites_.size(); ++i) {
     const Site& site = sites_[i];
-    const std::string array = site.array < 0 ? "" : launch_.arrays[site.array].name;
-    Row& row = sums[{lines[i].file, lines[i].line, site.kind, array}];
-    row.file = lines[i].file;
-    row.line = lines[i].line;
+    const std::string array = name_of(site.array);
+    const SourceLine& at = lines[i];
+    Row& row = sums[{at.file, at.line, at.caller, site.kind, array}];
+    row.file = at.file;
+    row.line = at.line;
+    row.caller = at.caller;
     row.kind = KINDS[site.kind];
     row.array = array;
     row.requests += site.sums.requests;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime.h"
+#include "variables.h"
 #include "watch.h"
 
 namespace simt {
@@ -12,8 +13,9 @@ namespace simt {
 struct Row {
   std::string file;   // "kernels/conv3x3.cu"
   int line;           // 0 where it is not known; file is then an offset in the module
+  std::string caller; // of a function in a .cuh: "kernels/conv3x3.cu:88"; else ""
   std::string kind;   // "global load", "global store", "shared load", "shared store", "flops"
-  std::string array;  // the argument, of global uses
+  std::string array;  // the argument, or the __shared__ variable; "" for dynamic shared memory
   uint64_t requests = 0;    // instructions of a warp
   uint64_t lanes = 0;       // threads that took part, summed over them: 32 each at best
   uint64_t bytes = 0;       // asked for by these threads
@@ -25,7 +27,7 @@ struct Row {
 
 class Profiler : public Watch {
  public:
-  explicit Profiler(const Launch& launch) : launch_(launch) {}
+  explicit Profiler(const Launch& launch);
   void block_begins(Worker& worker) override;
   void block_ends() override { flush(); }
   void barrier() override { flush(); }
@@ -35,7 +37,7 @@ class Profiler : public Watch {
                    const void* pc) override;
   void copy_lands(void*, size_t, const void*, size_t, const void*) override {}
   void flops(int operations, const void* pc) override;
-  std::vector<Row> rows() const;  // sorted by file, line, kind, array
+  std::vector<Row> rows() const;  // sorted by file, line, caller, kind, array
 
  private:
   enum Kind { GLOBAL_LOAD, GLOBAL_STORE, SHARED_LOAD, SHARED_STORE, FLOPS };
@@ -53,7 +55,7 @@ class Profiler : public Watch {
   struct Site {
     const void* pc;
     Kind kind;
-    int array;           // -1: none
+    int array;           // argument; behind those, __shared__ variable; -1: none
     int operations = 0;  // of FLOPS: what one lane counts
     Row sums = {};
     std::vector<Lanes> warps = {};
@@ -63,6 +65,7 @@ class Profiler : public Watch {
     uint32_t number = 0;
   };
 
+  std::string name_of(int array) const;
   Site& site(const void* pc, Kind kind, int array);
   void note(Site& site, uint64_t at, size_t bytes);
   void finish(Site& site, const Request& request);
@@ -70,6 +73,7 @@ class Profiler : public Watch {
   void flush();
 
   const Launch& launch_;
+  const std::vector<Variable>& variables_;
   Worker* worker_ = nullptr;
   std::vector<Site> sites_;
   std::unordered_map<uint64_t, uint32_t> numbers_;  // of sites

@@ -2,6 +2,7 @@
 // element, what is wrong with it, and the other thread and its line where there is one.
 #include "checker.h"
 #include "source.h"
+#include "variables.h"
 
 namespace simt {
 namespace {
@@ -29,11 +30,10 @@ std::string element(const Launch::Array& array, long long offset) {
 
 void Checker::report(const Use& use, size_t offset, const std::string& trouble) {
   const std::string verb = use.how & ATOMIC ? " changes " : use.how & WRITE ? " writes " : " reads ";
-  const std::string place =
-      use.kind == Use::ARRAY ? element(*use.array, offset)
-                             : std::string("byte ") + std::to_string(offset) + " of the " +
-                                   (use.kind == Use::STATIC ? "__shared__" : "dynamic shared") +
-                                   " memory";
+  std::string place = "byte " + std::to_string(offset) + " of the dynamic shared memory";
+  if (use.kind == Use::ARRAY) place = element(*use.array, offset);
+  if (use.kind == Use::STATIC)
+    place = byte_of_shared(shared_variables(module_), offset);
   fail("%s%s%s, %s", source_line(use.pc).c_str(), verb.c_str(), place.c_str(), trouble.c_str());
 }
 

@@ -1,41 +1,44 @@
 // shadow.h: what the checker remembers of every four bytes of shared memory and of arrays.
 #pragma once
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <memory>
+#include <new>
 #include <vector>
 
 namespace simt {
 // When a thread did something. Two things of one block are ordered if they were done by the same
 // thread, if a __syncthreads lies between, or if a chain of __syncwarps does.
 struct Moment {
-  uint32_t epoch = 0;  // how many __syncthreads the block had behind it
-  uint32_t stamp = 0;  // the number of the thread's last __syncwarp, counted in its warp
-  uint32_t pc = 0;     // where, as an index into the checker's table of addresses
-  uint16_t thread = 0; // its number in the block
+  uint32_t epoch;   // how many __syncthreads the block had behind it
+  uint32_t stamp;   // the number of the thread's last __syncwarp, counted in its warp
+  uint32_t pc;      // where: an offset in the module
+  uint16_t thread;  // its number in the block
 };
 
-// The uses of one word (or byte) that a coming use may conflict with.
+// The uses of one word (or byte) that a coming use may conflict with. All zeros: none.
 struct Cell {
-  uint32_t block = 0;         // serial of the block that all below belongs to; 0: nothing yet
-  uint32_t earlier_block = 0;  // of arrays: one that has used it before, as `earlier` says; 0: none
-  Moment write, read;         // the last ones
-  Moment other_read;          // a read since the same __syncthreads by another warp than `read`'s
+  uint32_t block;          // serial of the block that all below belongs to; 0: none
+  uint32_t earlier_block;  // of arrays: one that has used it before, as `earlier` says; 0: none
+  uint32_t lanes;          // of the warp of `read`: whose reads no later read is ordered behind
+  Moment write, read;      // the last ones
+  Moment other_read;       // by another thread than `read`, since the same __syncthreads; ...
   Moment earlier;
-  uint32_t lanes = 0;         // of the warp of `read`: whose reads no later read is ordered behind
-  bool earlier_wrote = false;
-  bool written = false;       // `write` means something, likewise `lanes` and `other` for reads
-  bool other = false;
-  bool atomic = false;        // `write` was atomic; and `others`: so were unordered ones before it
-  bool others = false;
-  bool in_flight = false;     // the target of the cp.async at `write`
-  bool initialised = false;
+  bool other;              // ... of another warp: only a __syncthreads orders a write behind both
+  bool written;            // `write` means something; `lanes` says it for reads
+  bool earlier_wrote;      // else it has only read
+  bool atomic;             // `write` was atomic; and
+  bool others;             // so were writes before it that it is not ordered behind
+  bool in_flight;          // the target of the cp.async at `write`
+  bool initialised;        // written at all
 };
 
 // Cells of a piece of memory: one for each word, or for each of its bytes once they are used apart.
 class Shadow {
  public:
-  explicit Shadow(size_t bytes);
+  explicit Shadow(size_t bytes)
+      : cells_(zeros<Cell>(bytes / 4 + 1)), splits_(zeros<uint32_t>(bytes / 4 + 1)) {}
   // Calls use(cell, offset of its first byte) for all cells that the bytes [at, at + size) touch.
   template <class F>
   void each(size_t at, size_t size, F use) {
@@ -57,9 +60,16 @@ class Shadow {
 
  private:
   struct Free {
-    void operator()(void* p) const;
+    void operator()(void* p) const { free(p); }
   };
-  std::unique_ptr<Cell[], Free> cells_;       // calloc: pages that are never used cost nothing
+  template <class T>
+  static T* zeros(size_t count) {  // from calloc: pages that are never used cost nothing
+    void* memory = calloc(count, sizeof(T));
+    if (!memory) throw std::bad_alloc();
+    return static_cast<T*>(memory);
+  }
+
+  std::unique_ptr<Cell[], Free> cells_;
   std::unique_ptr<uint32_t[], Free> splits_;  // 0, or 1 + the number of the word's four bytes
   std::vector<Cell> bytes_;
 };

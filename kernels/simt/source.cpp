@@ -2,6 +2,7 @@
 #include "source.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -52,9 +53,15 @@ std::string output_of(std::vector<std::string> words) {
   close(ends[1]);
   std::string text;
   char part[1024];
-  for (ssize_t n; started && (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, n);
+  while (started) {
+    const ssize_t n = read(ends[0], part, sizeof part);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    text.append(part, n);
+  }
   close(ends[0]);
-  if (started) waitpid(child, nullptr, 0);
+  while (started && waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+  }
   return text;
 }
 
@@ -70,12 +77,18 @@ bool ends_with(const std::string& text, const char* end) {
   return text.size() >= n && text.compare(text.size() - n, n, end) == 0;
 }
 
+// Of functions that stand for instructions, the line that called them is asked for.
+bool is_instruction(const std::string& file) {
+  for (const char* name : {"/simt.h", "/numbers.h", "/counted.h", "/ptx.cuh"})
+    if (ends_with(file, name)) return true;
+  return false;
+}
+
 // addr2line -a -i prints for each address "0x...", then "file:line", innermost function first.
 void read_answer(const std::string& text, const std::string& module) {
   SourceLine* current = nullptr;
   for (size_t at = 0, end; at < text.size(); at = end + 1) {
-    end = text.find('\n', at);
-    if (end == std::string::npos) end = text.size();
+    end = std::min(text.find('\n', at), text.size());
     const std::string row = text.substr(at, end - at);
     if (row.compare(0, 2, "0x") == 0) {
       current = &known()[{module, strtoull(row.c_str(), nullptr, 16)}];
@@ -85,9 +98,12 @@ void read_answer(const std::string& text, const std::string& module) {
     const int line = colon == std::string::npos ? 0 : atoi(row.c_str() + colon + 1);
     if (!current || line <= 0) continue;
     const std::string file = row.substr(0, colon);
-    const bool inner = ends_with(current->file, "/simt.h") || ends_with(current->file, "/ptx.cuh") ||
-                       ends_with(current->file, "/counted.h");
-    if (!current->line || inner) *current = {file, line};  // shortened below
+    if (!current->line || is_instruction(current->file)) {
+      *current = {file, line, ""};
+    } else if (current->caller.empty() && !ends_with(current->file, ".cu") &&
+               ends_with(file, ".cu")) {
+      current->caller = shown(file) + ":" + std::to_string(line);
+    }
   }
 }
 
@@ -117,6 +133,12 @@ void look_up(const std::string& module, const std::vector<uintptr_t>& offsets) {
 }
 }  // namespace
 
+std::string SourceLine::text() const {
+  if (!line) return file;
+  const std::string place = file + ":" + std::to_string(line);
+  return caller.empty() ? place : place + " (called at " + caller + ")";
+}
+
 std::vector<SourceLine> source_lines(const std::vector<const void*>& addresses) {
   std::map<std::string, std::vector<uintptr_t>> missing;
   for (const void* address : addresses) {
@@ -133,7 +155,7 @@ std::vector<SourceLine> source_lines(const std::vector<const void*>& addresses) 
   std::vector<SourceLine> lines;
   for (const void* address : addresses) {
     const Key key = key_of(address);
-    lines.push_back(key.first.empty() ? SourceLine{"an unknown line", 0} : known()[key]);
+    lines.push_back(key.first.empty() ? SourceLine{"an unknown line", 0, ""} : known()[key]);
   }
   return lines;
 }

@@ -5,13 +5,14 @@
 
 namespace simt {
 struct SourceLine {
-  std::string file;  // "kernels/conv3x3.cu"; "module.so+0x1a2b" where the line cannot be found
-  int line = 0;      // 0 where it cannot be found
-  std::string text() const { return line ? file + ":" + std::to_string(line) : file; }
+  std::string file;    // "kernels/fours.cuh"; "module.so+0x1a2b" where the line cannot be found
+  int line = 0;        // 0 where it cannot be found
+  std::string caller;  // "kernels/conv3x3.cu:88", where a function of a .cuh was inlined, or ""
+  std::string text() const;
 };
 
 // The lines that these return addresses come from; all unknown ones are looked up in one go.
-// Where a function of simt.h or ptx.cuh was inlined, it is the line that called it.
+// A function of simt.h or ptx.cuh stands for the line that called it.
 std::vector<SourceLine> source_lines(const std::vector<const void*>& addresses);
 std::string source_line(const void* address);  // of one, as text
 }  // namespace simt
