@@ -1,0 +1,112 @@
+"""The rungs of kernels/ladder: right for every shape, and each better where it says so."""
+
+import numpy as np
+import pytest
+
+from unetcu.device import device
+from unetcu.errors import ShapeError
+from unetcu.kernel import constants, entries
+from unetcu.provers.ladder import convolve, launch_of, rungs
+
+DEVICES = ["simt", "simt:reverse", "simt:guard", "simt:guard-before", "simt:checked"]
+U = 2.0**-24
+SHAPES = [  # N, H, W, C, K
+    (1, 3, 3, 1, 1),
+    (2, 5, 4, 2, 3),
+    (1, 6, 6, 16, 16),  # one tile of rung 2
+    (1, 7, 5, 17, 15),
+    (3, 5, 7, 15, 17),
+    (1, 10, 10, 8, 64),  # one tile of rung 3
+    (1, 11, 9, 9, 65),
+    (2, 9, 11, 33, 63),
+    (2, 19, 14, 16, 33),
+    (1, 3, 300, 3, 8),
+    (1, 200, 3, 8, 2),
+]
+
+
+def definition(x, w, b, relu):
+    """The formula, tap by tap, in the arrays' own precision."""
+    P, Q = x.shape[1] - 2, x.shape[2] - 2
+    windows = (np.einsum("nijc,ck->nijk", x[:, r : r + P, s : s + Q], w[r, s]) for r, s in TAPS)
+    y = b + sum(windows)
+    return np.maximum(y, 0) if relu else y
+
+
+TAPS = list(np.ndindex(3, 3))
+
+
+def computed(on, rung, x, w, b, relu):
+    where = device(on)
+    return np.array(where.get(convolve(where, rung, *(where.put(a) for a in (x, w, b)), relu)))
+
+
+def test_rungs_are_numbered_and_have_one_signature():
+    names = rungs()
+    assert [n.split("_")[1] for n in names] == [str(i + 1) for i in range(len(names))]
+    assert len(names) >= 3
+    signatures = {entries(f"ladder/{n}")[n] for n in names}
+    assert len(signatures) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rung", rungs())
+@pytest.mark.parametrize("on", DEVICES)
+def test_formula(on, rung, shape, rng):
+    N, H, W, C, K = shape
+    x, w, b = (
+        rng.standard_normal(s).astype(np.float32) for s in [(N, H, W, C), (3, 3, C, K), (K,)]
+    )
+    wide = [a.astype(np.float64) for a in (x, w, b)]
+    S = definition(*map(np.abs, wide), relu=False)
+    for relu in (False, True):
+        error = np.abs(computed(on, rung, x, w, b, relu) - definition(*wide, relu))
+        assert (error <= (2 * np.sqrt(9 * C + 1) + 4) * U * S).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rung", rungs())
+def test_whole_numbers_are_exact(rung, shape, rng):
+    N, H, W, C, K = shape
+    x, w, b = (
+        rng.integers(-4, 5, s).astype(np.float32) for s in [(N, H, W, C), (3, 3, C, K), (K,)]
+    )
+    for relu in (False, True):
+        right = definition(*(a.astype(np.int64) for a in (x, w, b)), relu)
+        assert np.array_equal(computed("simt:shuffled", rung, x, w, b, relu), right)
+
+
+@pytest.mark.parametrize("rung", rungs())
+def test_one_nan_reaches_the_pixels_that_see_it_and_no_others(rung, rng):
+    x, w = rng.standard_normal((2, 9, 12, 17)), rng.standard_normal((3, 3, 17, 5))
+    b = np.zeros(5, np.float32)
+    for i, j in [(0, 0), (5, 4), (8, 11), (7, 2)]:
+        spoiled = x.astype(np.float32)
+        spoiled[1, i, j, 16] = np.nan
+        seen = np.zeros((2, 7, 10, 5), bool)
+        seen[1, max(i - 2, 0) : i + 1, max(j - 2, 0) : j + 1] = True
+        for relu in (False, True):
+            y = computed("simt", rung, spoiled, w.astype(np.float32), b, relu)
+            assert np.array_equal(np.isnan(y), seen)
+
+
+@pytest.mark.parametrize("rung", rungs())
+def test_launches_cover_the_output_and_not_a_block_more(rung):
+    size = constants(f"ladder/{rung}")
+    if "TILE_K" not in size:
+        assert launch_of(rung, (2, 3, 5, 7)) == ((1,), size["THREADS"])
+        assert launch_of(rung, (1, 1, size["THREADS"], 1))[0] == (1,)
+        assert launch_of(rung, (1, 1, size["THREADS"] + 1, 1))[0] == (2,)
+        return
+    h, w, k = size["TILE_H"], size["TILE_W"], size["TILE_K"]
+    assert launch_of(rung, (3, h, w, k)) == ((1, 1, 3), size["THREADS"])
+    assert launch_of(rung, (1, h + 1, w, k))[0] == (2, 1, 1)
+    assert launch_of(rung, (1, h + 1, 2 * w + 1, k + 1))[0] == (6, 2, 1)
+
+
+@pytest.mark.parametrize("rung", rungs())
+def test_shapes_that_do_not_fit(rung):
+    where = device("simt")
+    x, w, b = (where.zeros(s) for s in [(1, 3, 3, 2), (3, 3, 1, 1), (1,)])
+    with pytest.raises(ShapeError, match="conv3x3 needs x"):
+        convolve(where, rung, x, w, b)
