@@ -23,6 +23,8 @@ from .kernel import HERE, KERNELS, simt_unit, stems
 
 BUILT = HERE / "_kernels"  # what came with the package
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=fast", "-fno-math-errno", "-Wno-unknown-pragmas"]
+# The runtime then places a kernel's __shared__ variables, which are thread-local, itself.
+LINK = ["-shared", *(["-Wl,--wrap=__tls_get_addr"] if sys.platform == "linux" else [])]
 MODES = {
     "fast": ["-O2", "-fno-trapping-math"],
     # Every load and store calls __tsan_readN or __tsan_writeN, and what C++ leaves undefined calls
@@ -46,7 +48,7 @@ def flags(mode: str) -> list[str]:
 def name_of(text: str, stem: str, mode: str) -> str:
     """The module's file name without its ending: new whenever it must be compiled anew."""
     headers = [f.read_text("utf-8") for f in sorted((KERNELS / "simt").glob("*.h"))]
-    seen = "\0".join([text, *headers, *flags(mode)])
+    seen = "\0".join([text, *headers, *flags(mode), *LINK])
     return f"{stem.replace('/', '-')}-{mode}-{hashlib.sha256(seen.encode()).hexdigest()[:20]}"
 
 
@@ -83,7 +85,7 @@ def compiled(text: str, mode: str, program: str) -> bytes:
         # Two steps: linking with -fsanitize=thread would bring the real sanitizer in.
         steps = [
             [*flags(mode), f"-I{KERNELS / 'simt'}", "-c", str(unit), "-o", str(made)],
-            ["-shared", str(made), "-o", str(library)],
+            [*LINK, str(made), "-o", str(library)],
         ]
         if sys.platform == "darwin":
             steps[1] += ["-undefined", "dynamic_lookup"]

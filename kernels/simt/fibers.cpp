@@ -37,6 +37,7 @@ extern "C" void simt_switch(void** from, void* to) __asm__("simt_switch");
 #if defined(__x86_64__)
 asm(R"(
 .text
+.globl simt_switch
 simt_switch:
   pushq %rbp
   pushq %rbx
@@ -68,6 +69,7 @@ static void* first_frame(char* top, void (*entry)()) {
 asm(R"(
 .text
 .p2align 2
+.globl simt_switch
 simt_switch:
   sub sp, sp, #160
   stp x19, x20, [sp, #0]
