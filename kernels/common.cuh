@@ -17,19 +17,15 @@ __device__ inline float strided_sum(const float* x, long long first, long long s
   return sum;
 }
 
-// The sum of what each of the BLOCK threads brings, BLOCK a power of two, handed to all of them.
-// Halves are added pairwise, an order that depends on nothing: the same bits every time.
+// The sum of what each of the BLOCK threads brings, BLOCK a power of two; for thread 0 alone, and
+// once a kernel. Halves are added pairwise, an order that depends on nothing.
 template <int BLOCK>
 __device__ double block_sum(double mine) {
   __shared__ double part[BLOCK];
   part[threadIdx.x] = mine;
   for (int half = BLOCK / 2; half > 0; half /= 2) {
-    __syncthreads();  // waits for the sums of the round before, which others read below
-    const int t = threadIdx.x;
-    if (t < half) part[t] += part[t + half];
+    __syncthreads();  // waits for the round before: a thread reads below what another has added
+    if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
   }
-  __syncthreads();  // waits for part[0]
-  const double sum = part[0];
-  __syncthreads();  // waits until all have read it: a second call would write over it
-  return sum;
+  return part[threadIdx.x];
 }

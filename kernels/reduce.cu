@@ -2,9 +2,10 @@
 //
 //   y = sum_i x[i] / divisor       dx[i] = dy / divisor          divisor 1: sum, count: mean
 //
-// Shapes   x, dx (count)   part (blocks of the first launch), double   y, dy ()
-// Threads  reduce_partial: thread t of the grid takes t, t + all, ..., so that a warp reads
-//          neighbours; a block adds its threads' sums. reduce_total: one block adds the parts.
+// Shapes   x, dx (count)   part (slabs), double   y, dy ()
+// Threads  reduce_partial: a block takes a slab of SLAB elements, a thread every BLOCK-th of them, so
+//          that a warp reads neighbours. reduce_total: one block adds the parts. The order of the
+//          sum depends on count alone.
 // Shared   2048 bytes: a double a thread.
 // Cost     4 bytes an element, memory-bound. Sums are doubles, one rounding at the end: n floats
 //          added one by one would lose up to log2(n) bits.
@@ -13,25 +14,25 @@
 #include "common.cuh"
 
 constexpr int BLOCK = 256;
-constexpr int PARTS = 256;  // blocks, at most: fixed, whatever the GPU, so that bits do not vary
-static_assert(PARTS <= BLOCK, "reduce_total adds the parts up, one a thread");
+constexpr int SLAB = 4096;
 
-// Grid: min(PARTS, blocks of count).
+// Grid: slabs.
 extern "C" __global__ void reduce_partial(const float* __restrict__ x, double* __restrict__ part,
                                           long long count) {
+  const long long from = blockIdx.x * static_cast<long long>(SLAB), to = min(from + SLAB, count);
   double sum = 0;
-  const long long all = gridDim.x * static_cast<long long>(BLOCK);
-  for (long long i = thread_index(); i < count; i += all) sum += x[i];
+  for (long long i = from + threadIdx.x; i < to; i += BLOCK) sum += x[i];
   sum = block_sum<BLOCK>(sum);
   if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
 
 // One block.
 extern "C" __global__ void reduce_total(const double* __restrict__ part, float* __restrict__ y,
-                                        int parts, double divisor) {
-  const int t = threadIdx.x;
-  const double sum = block_sum<BLOCK>(t < parts ? part[t] : 0);
-  if (t == 0) y[0] = static_cast<float>(sum / divisor);
+                                        int slabs, double divisor) {
+  double sum = 0;
+  for (int i = threadIdx.x; i < slabs; i += BLOCK) sum += part[i];
+  sum = block_sum<BLOCK>(sum);
+  if (threadIdx.x == 0) y[0] = static_cast<float>(sum / divisor);
 }
 
 extern "C" __global__ void reduce_backward(const float* __restrict__ dy, float* __restrict__ dx,

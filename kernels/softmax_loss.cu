@@ -7,21 +7,20 @@
 // to 0, every share is 0. The largest logit is subtracted first: exp never overflows.
 //
 // Shapes   z, dz (P,K), K fastest   t, w (P)   P = N H W pixels, no more than 2^31
-//          weights (parts), losses (blocks of softmax_loss_forward): partial sums, doubles
-//          L, dy ()
+//          weights (slabs), losses (blocks of softmax_loss_forward): partial sums, doubles
+//          weight (): their whole sum, double   L, dy ()
 // Threads  one a pixel: neighbours read neighbouring rows of z, a few classes long. A row is read
 //          three times (largest, sum, gradient), the second and third time from the cache.
 // Shared   2048 bytes: a double a thread.
 // Cost     8 (K + 1) bytes a pixel, and 8 for the weights: memory-bound.
-// Four launches in order: softmax_loss_weights, softmax_loss_forward, softmax_loss_total; and
-// softmax_loss_scale in backward. Each sum has its order fixed by the shape, so no atomics.
+// Launches in order: softmax_loss_weights, _weight, _forward, _total; in backward _scale. The order
+// of every sum is fixed by the shape.
 //
 // Launched by unetcu/ops/softmax_loss.py. Tested by tests/ops/test_softmax_loss.py.
 #include "common.cuh"
 
 constexpr int BLOCK = 256;
-constexpr int PARTS = 256;
-static_assert(PARTS <= BLOCK, "softmax_loss_forward adds them up, one a thread");
+constexpr int SLAB = 512;
 
 __device__ inline bool counted(int label, int K) { return 0 <= label && label < K; }
 
@@ -32,39 +31,51 @@ extern "C" __global__ void softmax_loss_labels(const long long* __restrict__ t,
   if (p < P) label[p] = 0 <= t[p] && t[p] < K ? static_cast<int>(t[p]) : -1;
 }
 
-// Grid: min(PARTS, blocks of P). Thread t of the grid takes the weights of pixels t, t + all, ...
+// The sum of part[0] ... part[count - 1] by one block; for thread 0 alone.
+__device__ inline double add_up(const double* part, int count) {
+  double sum = 0;
+  for (int i = threadIdx.x; i < count; i += BLOCK) sum += part[i];
+  return block_sum<BLOCK>(sum);
+}
+
+// Grid: slabs of SLAB pixels; a block adds up the weights of its slab.
 extern "C" __global__ void softmax_loss_weights(const int* __restrict__ t,
                                                 const float* __restrict__ w,
                                                 double* __restrict__ weights, int P, int K) {
+  const int from = blockIdx.x * SLAB, to = from + min(SLAB, P - from);
   double sum = 0;
-  const int all = gridDim.x * BLOCK;  // threads
-  for (long long p = thread_index(); p < P; p += all)
+  for (int p = from + threadIdx.x; p < to; p += BLOCK)
     if (counted(t[p], K)) sum += w[p];
   sum = block_sum<BLOCK>(sum);
   if (threadIdx.x == 0) weights[blockIdx.x] = sum;
 }
 
+// One block: weight = the sum of the slabs' weights.
+extern "C" __global__ void softmax_loss_weight(const double* __restrict__ weights,
+                                               double* __restrict__ weight, int count) {
+  const double sum = add_up(weights, count);
+  if (threadIdx.x == 0) weight[0] = sum;
+}
+
 extern "C" __global__ void softmax_loss_forward(const float* __restrict__ z,
                                                 const int* __restrict__ t,
                                                 const float* __restrict__ w,
-                                                const double* __restrict__ weights,
+                                                const double* __restrict__ weight,
                                                 float* __restrict__ dz,
-                                                double* __restrict__ losses, int P, int K,
-                                                int parts) {
-  const int thread = threadIdx.x;
-  const double all = block_sum<BLOCK>(thread < parts ? weights[thread] : 0);
+                                                double* __restrict__ losses, int P, int K) {
   const long long p = thread_index();
   double loss = 0;
   if (p < P) {
     const float* row = z + p * K;
     float largest = row[0], sum = 0, at_label = 0;
-    for (int k = 1; k < K; ++k) largest = row[k] > largest ? row[k] : largest;
+    for (int k = 1; k < K; ++k) largest = fmaxf(largest, row[k]);  // a NaN will be in the sum
     for (int k = 0; k < K; ++k) {
       const float below = row[k] - largest;
       sum += expf(below);
       if (k == t[p]) at_label = below;
     }
-    const float share = counted(t[p], K) && all != 0 ? static_cast<float>(w[p] / all) : 0.0f;
+    const bool counts = counted(t[p], K) && weight[0] != 0;
+    const float share = counts ? static_cast<float>(w[p] / weight[0]) : 0.0f;
     loss = static_cast<double>(share) * (logf(sum) - at_label);
     for (int k = 0; k < K; ++k)
       dz[p * K + k] = share * (expf(row[k] - largest) / sum - (k == t[p]));
@@ -76,9 +87,7 @@ extern "C" __global__ void softmax_loss_forward(const float* __restrict__ z,
 // One block: L = the sum of the blocks' losses.
 extern "C" __global__ void softmax_loss_total(const double* __restrict__ losses,
                                               float* __restrict__ L, int count) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < count; i += BLOCK) sum += losses[i];
-  sum = block_sum<BLOCK>(sum);
+  const double sum = add_up(losses, count);
   if (threadIdx.x == 0) L[0] = static_cast<float>(sum);
 }
 

@@ -78,6 +78,15 @@ def test_each_element_by_its_word(on, rate):
         assert dx.ravel()[i] == -right
 
 
+def test_a_word_at_the_threshold_is_kept(on):
+    x = np.ones(600, np.float32)
+    for i in (0, 1, 256, 513, 598, 599):
+        rate = word(i, 3, 4) / 2**32
+        y = dropout(Tensor(x, on), Tensor(when(3, 4), on), rate=rate).numpy()
+        assert y[i] > 0
+        assert (y > 0).tolist() == [word(j, 3, 4) >= word(i, 3, 4) for j in range(600)]
+
+
 def test_nothing(on):
     y, dx = run(Dropout, on, [np.zeros((0, 3), "f"), when(1, 2)], np.zeros((0, 3), "f"), [0])
     assert y.shape == dx.shape == (0, 3)

@@ -116,8 +116,9 @@ def test_ignored_pixels_count_in_neither_sum(on, rng):
     assert run(SoftmaxLoss, on, [z, masked, w], np.asarray(np.float32(1)), [0])[0] == y
 
 
-def test_more_pixels_than_partial_sums_of_weights(on, rng):
-    z, t, w = inputs(rng, 1, 257, 257, 2, low=-1)  # 256 blocks of 256, and the first again
+@pytest.mark.parametrize("pixels", [511, 512, 513, 66_000])
+def test_slabs_of_weights(on, rng, pixels):
+    z, t, w = inputs(rng, 1, 1, pixels, 2, low=-1)
     loss = softmax_loss(Tensor(z, on), Tensor(t, on), Tensor(w, on))
     z, w, at = z.astype("d"), np.where(t < 0, 0, w).astype("d"), np.maximum(t, 0)[..., None]
     log_p = np.take_along_axis(z, at, 3)[..., 0] - np.logaddexp(z[..., 0], z[..., 1])

@@ -66,11 +66,11 @@ class Mean(Op):
 
 def _total(device, x, divisor):
     size = constants("reduce")
-    parts = min(-(-x.size // size["BLOCK"]), size["PARTS"])
-    part, y = device.empty((parts,), np.float64), device.empty(())
-    if parts:
-        device.launch("reduce", "reduce_partial", parts, size["BLOCK"], x, part, x.size)
-    device.launch("reduce", "reduce_total", 1, size["BLOCK"], part, y, parts, divisor)
+    slabs = -(-x.size // size["SLAB"])
+    part, y = device.empty((slabs,), np.float64), device.empty(())
+    if slabs:
+        device.launch("reduce", "reduce_partial", slabs, size["BLOCK"], x, part, x.size)
+    device.launch("reduce", "reduce_total", 1, size["BLOCK"], part, y, slabs, divisor)
     return y
 
 

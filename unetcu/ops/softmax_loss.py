@@ -61,13 +61,13 @@ class SoftmaxLoss(Op):
     def forward_gpu(self, z, t, w):
         size, K, empty = constants("softmax_loss"), z.shape[3], self.device.empty
         t = self._labels(t, K)
-        blocks = -(-w.size // size["BLOCK"])
-        parts = min(blocks, size["PARTS"])
-        weights, losses = empty((parts,), np.float64), empty((blocks,), np.float64)
+        blocks, slabs = -(-w.size // size["BLOCK"]), -(-w.size // size["SLAB"])
+        sums, weight, losses = (empty(s, np.float64) for s in ((slabs,), (), (blocks,)))
         self.dz, loss = empty(z.shape), empty(())
         if blocks:
-            self._launch("weights", parts, t, w, weights, w.size, K)
-            self._launch("forward", blocks, z, t, w, weights, self.dz, losses, w.size, K, parts)
+            self._launch("weights", slabs, t, w, sums, w.size, K)
+            self._launch("weight", 1, sums, weight, slabs)
+            self._launch("forward", blocks, z, t, w, weight, self.dz, losses, w.size, K)
         self._launch("total", 1, losses, loss, blocks)
         return loss
 
