@@ -10,6 +10,8 @@ void copy_async(void* shared, const void* global, int bytes, int valid, Place pl
   Thread& t = *w.now;
   auto* target = static_cast<char*>(shared);
   auto* source = static_cast<const char*>(global);
+  if (valid < 0 || valid > bytes)
+    fail("cp.async at %s:%d: %d of %d bytes cannot be valid", place.file, place.line, valid, bytes);
   if (reinterpret_cast<uintptr_t>(target) % bytes)
     fail("cp.async at %s:%d: the target is not aligned to %d bytes", place.file, place.line, bytes);
   if (valid && reinterpret_cast<uintptr_t>(source) % bytes)

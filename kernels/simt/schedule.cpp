@@ -65,11 +65,12 @@ bool same(const Place& a, const Place& b) {
   return a.line == b.line && (a.file == b.file || !strcmp(a.file, b.file));
 }
 
-// Names every group of threads that waits, with one thread of each; never returns.
+// Names every group of threads that waits, with one thread of each.
 [[noreturn]] void report_deadlock(Worker& w) {
-  std::string text;
+  char text[1600] = "";
+  size_t used = 0;
   unsigned ended = 0, groups = 0;
-  for (const Thread& t : w.threads) {
+  for (Thread& t : w.threads) {
     if (t.done) {
       ++ended;
       continue;
@@ -81,19 +82,13 @@ bool same(const Place& a, const Place& b) {
       told |= other.index < t.index;
       ++count;
     }
-    if (told) continue;
-    if (!groups++) w.now = &w.threads[t.index];
-    if (groups > 4) continue;
-    char part[300];
-    snprintf(part, sizeof part, "%s %u in %s at %s:%d (the first is thread (%u,%u,%u))",
-             groups > 1 ? "," : "", count, t.what, t.place.file, t.place.line, t.at.x, t.at.y, t.at.z);
-    text += part;
+    if (told || groups == 4) continue;
+    if (!groups++) w.now = &t;
+    used += snprintf(text + used, sizeof text - used, "%u in %s at %s:%d, the first is (%u,%u,%u); ",
+                     count, t.what, t.place.file, t.place.line, t.at.x, t.at.y, t.at.z);
+    used = used < sizeof text ? used : sizeof text - 1;
   }
-  char part[600];
-  snprintf(part, sizeof part, "deadlock, no thread can go on: waiting are%s; %u of %zu have ended",
-           text.c_str(), ended, w.threads.size());
-  text.assign(part);
-  fail("%s", part);
+  fail("deadlock, no thread can go on: %s%u of %zu have ended", text, ended, w.threads.size());
 }
 
 void complete_barrier(Worker& w) {

@@ -1,0 +1,125 @@
+// ptx.cuh: the instructions for which CUDA C++ has no word. Nothing else in kernels/ holds inline
+// assembly. On a GPU each function is one instruction; where the SIMT runtime compiles kernels
+// (SIMT_HOST), it is a call that does the same, and reports misuse with the caller's line.
+#pragma once
+
+#ifdef SIMT_HOST
+#define ON_GPU(...)
+#define ON_HOST(...) __VA_ARGS__
+#define CALLER , SIMT_PLACE
+#else
+#define ON_GPU(...) __VA_ARGS__
+#define ON_HOST(...)
+#define CALLER
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+#endif
+
+// Dynamic shared memory: as many bytes as the launch asked for, aligned to 1024.
+template <class T>
+__device__ __forceinline__ T* dynamic_shared() {
+  ON_GPU(extern __shared__ __align__(1024) unsigned char dynamic[];
+         return reinterpret_cast<T*>(dynamic);)
+  ON_HOST(return static_cast<T*>(simt::dynamic_shared());)
+}
+
+// ldmatrix, sm_75: 8 x 8 matrices of 16-bit elements from shared memory to the fragments of mma.
+// Lane i brings the address (a multiple of 16) of row i % 8 of matrix i / 8; register j of lane i
+// gets elements 2 (i % 4) and the next of row i / 4 of matrix j. `trans`: of column i / 4.
+__device__ __forceinline__ void ldmatrix_x1(unsigned (&r)[1], const void* row CALLER) {
+  ON_GPU(asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
+                      : "=r"(r[0]) : "r"(shared_address(row)) : "memory");)
+  ON_HOST(simt::ldmatrix(r, 1, false, row, SIMT_HERE);)
+}
+__device__ __forceinline__ void ldmatrix_x2(unsigned (&r)[2], const void* row CALLER) {
+  ON_GPU(asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                      : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");)
+  ON_HOST(simt::ldmatrix(r, 2, false, row, SIMT_HERE);)
+}
+__device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row CALLER) {
+  ON_GPU(asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                      : "r"(shared_address(row)) : "memory");)
+  ON_HOST(simt::ldmatrix(r, 4, false, row, SIMT_HERE);)
+}
+__device__ __forceinline__ void ldmatrix_x1_trans(unsigned (&r)[1], const void* row CALLER) {
+  ON_GPU(asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];"
+                      : "=r"(r[0]) : "r"(shared_address(row)) : "memory");)
+  ON_HOST(simt::ldmatrix(r, 1, true, row, SIMT_HERE);)
+}
+__device__ __forceinline__ void ldmatrix_x2_trans(unsigned (&r)[2], const void* row CALLER) {
+  ON_GPU(asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+                      : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");)
+  ON_HOST(simt::ldmatrix(r, 2, true, row, SIMT_HERE);)
+}
+__device__ __forceinline__ void ldmatrix_x4_trans(unsigned (&r)[4], const void* row CALLER) {
+  ON_GPU(asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                      : "r"(shared_address(row)) : "memory");)
+  ON_HOST(simt::ldmatrix(r, 4, true, row, SIMT_HERE);)
+}
+
+// mma, sm_80: d (16 x 8 float) += a (16 x K) b (K x 8) by the 32 lanes of a warp. K = 16 for bf16
+// and f16, two to a register, the lower index in the lower half; K = 8 for tf32, a float whose
+// lowest 13 bits are ignored. With g = lane / 4 and t = lane % 4 a lane holds
+//   16 bits  a: (g, 2t..), (g+8, 2t..), (g, 2t+8..), (g+8, 2t+8..)   b: (2t.., g), (2t+8.., g)
+//   tf32     a: (g, t), (g+8, t), (g, t+4), (g+8, t+4)               b: (t, g), (t+4, g)
+//   d        (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1)
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const unsigned (&a)[4],
+                                         const unsigned (&b)[2] CALLER) {
+  ON_GPU(asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));)
+  ON_HOST(simt::mma_16x8x16(d, a, b, simt::Half::BF16, SIMT_HERE);)
+}
+__device__ __forceinline__ void mma_f16(float (&d)[4], const unsigned (&a)[4],
+                                        const unsigned (&b)[2] CALLER) {
+  ON_GPU(asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));)
+  ON_HOST(simt::mma_16x8x16(d, a, b, simt::Half::F16, SIMT_HERE);)
+}
+__device__ __forceinline__ void mma_tf32(float (&d)[4], const unsigned (&a)[4],
+                                         const unsigned (&b)[2] CALLER) {
+  ON_GPU(asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                      "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));)
+  ON_HOST(simt::mma_16x8x8_tf32(d, a, b, SIMT_HERE);)
+}
+
+// cp.async, sm_80: BYTES (4, 8 or 16) from global to shared memory in the background; both
+// addresses are multiples of BYTES. Only the first `valid` bytes are read, the rest become zeros.
+// 16 bytes pass by the first-level cache. The target may be touched only behind the wait.
+template <int BYTES>
+__device__ __forceinline__ void cp_async(void* shared, const void* global,
+                                         int valid = BYTES CALLER) {
+  static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
+  ON_GPU(if (BYTES == 16)
+           asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                        :: "r"(shared_address(shared)), "l"(global), "r"(valid) : "memory");
+         else
+           asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;"
+                        :: "r"(shared_address(shared)), "l"(global), "r"(valid), "n"(BYTES)
+                        : "memory");)
+  ON_HOST(simt::copy_async(shared, global, BYTES, valid, SIMT_HERE);)
+}
+// Makes a group of the thread's copies since the last one.
+__device__ __forceinline__ void cp_async_commit() {
+  ON_GPU(asm volatile("cp.async.commit_group;" ::: "memory");)
+  ON_HOST(simt::copy_commit();)
+}
+// Waits until at most KEEP of the thread's own groups, the latest, are under way. What other
+// threads have copied is there only behind a barrier.
+template <int KEEP>
+__device__ __forceinline__ void cp_async_wait() {
+  ON_GPU(asm volatile("cp.async.wait_group %0;" :: "n"(KEEP) : "memory");)
+  ON_HOST(simt::copy_wait(KEEP);)
+}
+
+#undef ON_GPU
+#undef ON_HOST
+#undef CALLER
