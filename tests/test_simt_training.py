@@ -33,13 +33,24 @@ def batch(step, size=TILE, depth=2):
 
 def trainer(on, depth=2, base=16, **settings):
     net = UNet(depth, base, on=on)
-    return Trainer(net, Settings(tile=TILE, batch=1, **settings), total=STEPS)
+    return Trainer(
+        net, Settings(depth=depth, base=base, tile=TILE, batch=1, **settings), total=STEPS
+    )
 
 
 def gradients(t):
     """name -> gradient of the last step."""
     grads = t.net.parameters.named(t.net.device.get(t.net.parameters.grads))
     return {name: np.array(g) for name, g in grads.items()}
+
+
+def exact_gradients(weights, one, step):
+    """name -> gradient, by the CPU path in float64."""
+    net = UNet(2, 16, on="cpu", dtype=np.float64)
+    net.parameters.load(weights)
+    z = net(Tensor(one.x.astype(np.float64)), Tensor(np.array([0, step], np.uint32)))
+    softmax_loss(z, Tensor(one.t), Tensor(one.w.astype(np.float64))).backward()
+    return {name: p.grad for name, p in net.parameters.items()}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -49,13 +60,15 @@ def test_twenty_steps_each_from_the_weights_of_the_cpu(on, optimizer):
     losses = []
     for k in range(steps):
         simt.load(cpu.weights(), cpu.state(), k)
-        before = cpu.weights()
+        before = {name: w.copy() for name, w in cpu.weights().items()}
         losses.append(cpu.step(batch(k)))
         loss = simt.step(batch(k))
         assert abs(loss - losses[-1]) <= 1e-5 * abs(losses[-1])
-        right = gradients(cpu)
+        # Where two numbers nearly tie in a pool, or one is nearly 0 at a ReLU, rounding decides who
+        # gets the gradient, on the CPU as here: so ours must be that of one of two precisions.
+        rights = gradients(cpu), exact_gradients(before, batch(k), k)
         for name, g in gradients(simt).items():
-            error = np.linalg.norm(g - right[name]) / np.linalg.norm(right[name])
+            error = min(np.linalg.norm(g - r[name]) / np.linalg.norm(r[name]) for r in rights)
             assert error <= 1e-4, f"step {k}, {name}: {error:.1e}"
         moved = {name: np.linalg.norm(w - before[name]) for name, w in cpu.weights().items()}
         for name, w in simt.weights().items():
@@ -74,13 +87,14 @@ def test_on_its_own_it_learns_the_same(on):
 
 def test_every_number_comes_from_a_kernel(on):
     """Arrays of the device refuse NumPy's arithmetic; and each kernel of a step is counted."""
-    t = trainer(on, lr=1e-3)
+    t = trainer(on, optimizer="adamw")
     where = t.net.device
     where.launches.clear()
     t.step(batch(0))
     counts = where.launches
     convolutions = 2 * 3 + 2 * 2  # two poolings: down 2, bottom, up 2
-    assert counts["conv3x3_forward"] + counts["conv3x3_forward_direct"] == convolutions
+    for what in ("conv3x3_forward", "conv3x3_backward_w"):
+        assert sum(n for entry, n in counts.items() if entry.startswith(what)) == convolutions
     assert counts["maxpool2_forward"] == counts["maxpool2_backward"] == 2
     assert counts["upconv2_forward"] == counts["crop_concat_forward"] == 2
     assert counts["elementwise_add"] == 2  # each skip map is used twice: its gradients meet
@@ -100,35 +114,27 @@ def test_the_same_bits_in_every_order_of_threads():
     assert ends[0] == ends[1] == ends[2]
 
 
-def test_what_changes_from_step_to_step_is_read_from_memory(on):
+def test_what_changes_from_step_to_step_is_read_from_memory(on, monkeypatch):
     """Step number, rate and seed are no arguments: a replayed graph would never see them change."""
     where = device(on)
     seen = []
     start = where._start
 
     def note(stem, entry, grid, block, args, shared):
-        seen.append(
-            (entry, grid, block, [a for a in args if not hasattr(a, "shape") or a.ndim == 0])
-        )
+        scalars = [float(a) for a in args if isinstance(a, np.generic)]
+        seen.append((entry, grid, block, scalars, shared))
         start(stem, entry, grid, block, args, shared)
 
-    t = trainer(where, base=4, lr=1e-2)
+    monkeypatch.setattr(where, "_start", note)
+    t = trainer(where, base=4)
     launched = []
-    try:
-        where._start = note
-        for k in range(2):
-            seen.clear()
-            t.settings = Settings(tile=TILE, batch=1, lr=0.01 * (k + 1), seed=k)
-            t.step(batch(k))
-            launched.append([(e, g, b, [s for s in a if np.ndim(s) == 0]) for e, g, b, a in seen])
-    finally:
-        where._start = start
-    for first, second in zip(*launched, strict=True):
-        scalars = [
-            [float(s) for s in launch[3] if isinstance(s, np.generic)] for launch in (first, second)
-        ]
-        assert first[:3] == second[:3]
-        assert scalars[0] == scalars[1], first[0]
+    for k in range(2):
+        seen.clear()
+        t.settings = Settings(depth=2, base=4, tile=TILE, batch=1, lr=0.01 * (k + 1), seed=k)
+        t.step(batch(k))
+        launched.append(list(seen))
+    assert len(launched[0]) > 30
+    assert launched[0] == launched[1]
 
 
 def test_debug_names_the_op_and_the_line(on, monkeypatch):

@@ -30,7 +30,7 @@ CHANNELS = (1, 2, 3, 8, 9, 15, 16, 17, 33, 64)
 MANY = (16, 17, 24, 31, 32, 33, 48, 64, 65)
 
 
-def cases(count: int = 40) -> Iterator[Case]:
+def cases(count: int = 60) -> Iterator[Case]:
     """Every op's cases, about `count` each, the same at every call."""
     for stem, shapes in (
         ("conv3x3", _conv3x3),
