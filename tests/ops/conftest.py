@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
+from gpus import CUDA
 
 from unetcu import gemm
 from unetcu.device import Cpu
 from unetcu.ops import conv3x3
+
+
+DEVICES = ["cpu", "simt:guard", "simt:reverse,guard-before", "simt:shuffled", CUDA]
+
+
+@pytest.fixture(params=DEVICES)
+def on(request):
+    """The name of a device; a test that asks for it runs once on each."""
+    return request.param
 
 
 def _spoiled(shape, dtype):
