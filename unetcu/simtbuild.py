@@ -29,11 +29,14 @@ MODES = {
     "fast": ["-O2", "-fno-trapping-math"],
     # Every load and store calls __tsan_readN or __tsan_writeN, and what C++ leaves undefined calls
     # __ubsan_handle_..., which are ours (simt/tsan.cpp). No -ftree-sra: it would split a float4.
+    # DWARF 4: of version 5, addr2line of binutils 2.40 takes the wrong file name after a #line.
     "checked": [
-        *("-O1", "-g1", "-fno-tree-sra"),
+        *("-O1", "-g1", "-gdwarf-4", "-fno-tree-sra"),
         "-fsanitize=thread,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
     ],
-    "profile": ["-O1", "-g1", "-fno-tree-sra", "-fsanitize=thread", "-DSIMT_PROFILE"],
+    "profile": [
+        *("-O1", "-g1", "-gdwarf-4", "-fno-tree-sra", "-fsanitize=thread", "-DSIMT_PROFILE"),
+    ],
 }
 
 

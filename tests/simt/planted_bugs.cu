@@ -1,0 +1,344 @@
+// planted_bugs.cu: kernels with one mistake each, for tests/test_checker.py. "// here" marks the
+// line that checked mode must name; of a race it names both lines, whichever comes first.
+#include "common.cuh"
+#include "ptx.cuh"
+
+// ---------------------------------------------------------------- barriers that are not there
+extern "C" __global__ void no_barrier_after_fill(const float* x, float* y, int n) {
+  __shared__ float tile[64];
+  const int t = threadIdx.x;
+  tile[t] = x[t];  // here
+  y[t] = tile[63 - t];  // here
+}
+
+extern "C" __global__ void no_barrier_before_refill(const float* x, float* y, int n) {
+  __shared__ float tile[64];
+  const int t = threadIdx.x;
+  float sum = 0;
+  for (int i = 0; i < n; i += 64) {
+    tile[t] = x[i + t];  // here
+    __syncthreads();
+    sum += tile[63 - t];  // here
+  }
+  y[t] = sum;
+}
+
+extern "C" __global__ void no_barrier_between_rounds(const float* x, float* y, int n) {
+  __shared__ float part[128];
+  const int t = threadIdx.x;
+  part[t] = x[t];
+  __syncthreads();
+  for (int half = 64; half > 0; half /= 2) {
+    if (t < half) part[t] += part[t + half];  // here
+  }
+  __syncthreads();
+  y[t] = part[0];
+}
+
+extern "C" __global__ void no_barrier_before_result(const float* x, float* y, int n) {
+  __shared__ float part[64];
+  const int t = threadIdx.x;
+  part[t] = x[t];
+  for (int half = 32; half > 0; half /= 2) {
+    __syncthreads();
+    if (t < half) part[t] += part[t + half];  // here
+  }
+  y[t] = part[0];  // here
+}
+
+extern "C" __global__ void no_barrier_before_reuse(const float* x, float* y, int n) {
+  __shared__ float part[64];
+  const int t = threadIdx.x;
+  part[t] = x[t];
+  __syncthreads();
+  y[t] = part[(t + 40) % 64];  // here
+  part[t] = y[t] + 1;  // here
+  __syncthreads();
+  y[t] += part[63 - t];
+}
+
+extern "C" __global__ void no_syncwarp(const float* x, float* y, int n) {
+  __shared__ float part[32];
+  const int t = threadIdx.x;
+  part[t] = x[t];  // here
+  y[t] = part[t ^ 1];  // here
+}
+
+extern "C" __global__ void no_syncwarp_before_rewrite(const float* x, float* y, int n) {
+  __shared__ float part[32];
+  const int t = threadIdx.x;
+  part[t] = x[t];
+  __syncwarp();
+  const float other = part[t ^ 1];  // here
+  part[t] = other + 1;  // here
+  __syncwarp();
+  y[t] = part[t ^ 2];
+}
+
+extern "C" __global__ void syncwarp_of_each_half(const float* x, float* y, int n) {
+  __shared__ float part[32];
+  const int t = threadIdx.x;
+  part[t] = x[t];  // here
+  __syncwarp(t < 16 ? 0x0000ffffu : 0xffff0000u);
+  y[t] = part[t ^ 16];  // here
+}
+
+extern "C" __global__ void shuffle_is_no_barrier(const float* x, float* y, int n) {
+  __shared__ float part[32];
+  const int t = threadIdx.x;
+  part[t] = x[t];  // here
+  const float v = __shfl_xor_sync(0xffffffffu, x[t], 1);
+  y[t] = v + part[t ^ 1];  // here
+}
+
+extern "C" __global__ void syncwarp_between_warps(const float* x, float* y, int n) {
+  __shared__ float part[64];
+  const int t = threadIdx.x;
+  part[t] = x[t];  // here
+  __syncwarp();
+  y[t] = part[(t + 32) % 64];  // here
+}
+
+extern "C" __global__ void same_value_from_two_warps(const float* x, float* y, int n) {
+  __shared__ int found;
+  if (x[threadIdx.x] > 0) found = 1;  // here
+  __syncthreads();
+  y[threadIdx.x] = found;
+}
+
+extern "C" __global__ void bytes_of_two_warps(const float* x, float* y, int n) {
+  __shared__ unsigned char mask[64];
+  const int t = threadIdx.x;
+  mask[t] = x[t] > 0;  // here
+  y[t] = mask[63 - t];  // here
+}
+
+// ---------------------------------------------------------------- barriers in the wrong place
+extern "C" __global__ void divergent_barrier(const float* x, float* y, int n) {
+  if (threadIdx.x < 32)
+    __syncthreads();  // here
+  else
+    __syncthreads();  // here
+  y[threadIdx.x] = x[threadIdx.x];
+}
+
+extern "C" __global__ void syncwarp_in_half_a_warp(const float* x, float* y, int n) {
+  if (threadIdx.x < 16) __syncwarp();  // here
+  y[threadIdx.x] = x[threadIdx.x];
+  __syncwarp();  // here
+}
+
+extern "C" __global__ void shuffle_from_a_lane_outside(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  float v = x[t];
+  if (t < 16) v = __shfl_sync(0x0000ffffu, v, 20);  // here
+  y[t] = v;
+}
+
+// ---------------------------------------------------------------- outside of arrays
+extern "C" __global__ void reads_before(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t] = x[t] - x[t - 1];  // here
+}
+
+extern "C" __global__ void reads_past(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t] = x[t + 1] - x[t];  // here
+}
+
+extern "C" __global__ void writes_before(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t - 1] = x[t];  // here
+}
+
+extern "C" __global__ void writes_past(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t + 1] = x[t];  // here
+}
+
+extern "C" __global__ void reads_four_past(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  const float4 v = *reinterpret_cast<const float4*>(x + 4 * t);  // here
+  y[t] = v.x + v.y + v.z + v.w;
+}
+
+extern "C" __global__ void reads_half_of_four_past(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  const float4 v = *reinterpret_cast<const float4*>(x + 4 * t);  // here
+  y[t] = v.x + v.y + v.z + v.w;
+}
+
+extern "C" __global__ void reads_far_away(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t] = x[t + 200000000ll];  // here
+}
+
+extern "C" __global__ void index_of_a_shared_row(const float* x, float* y, int n) {
+  __shared__ float tile[4][16];
+  const int t = threadIdx.x;
+  tile[t / 16][t % 16] = x[t];
+  __syncthreads();
+  y[t] = tile[t / 16][t % 16 + 1];  // here
+}
+
+extern "C" __global__ void dynamic_shared_past(const float* x, float* y, int n) {
+  float* tile = dynamic_shared<float>();
+  const int t = threadIdx.x;
+  tile[t + 1] = x[t];  // here
+  __syncthreads();
+  y[t] = tile[t + 1];
+}
+
+extern "C" __global__ void index_overflows(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  const int row = n * 1000000;  // here
+  y[t] = row > 0 ? x[t] : 0.0f;
+}
+
+// ---------------------------------------------------------------- what nobody has written
+extern "C" __global__ void shared_not_written(const float* x, float* y, int n) {
+  __shared__ float part[32];
+  const int t = threadIdx.x;
+  if (t % 32 == 0) part[t / 32] = x[t];
+  __syncthreads();
+  if (t < 32) y[t] = part[t];  // here
+}
+
+extern "C" __global__ void dynamic_shared_not_written(const float* x, float* y, int n) {
+  float* part = dynamic_shared<float>();
+  const int t = threadIdx.x;
+  if (t > 0) part[t] = x[t];
+  __syncthreads();
+  y[t] = part[t];  // here
+}
+
+extern "C" __global__ void adds_to_poison(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t] += x[t];  // here
+}
+
+extern "C" __global__ void counts_from_nothing(const float* x, int* y, int n) {
+  const int t = threadIdx.x;
+  y[t] += static_cast<int>(x[t]);  // here
+}
+
+// ---------------------------------------------------------------- asynchronous copies
+extern "C" __global__ void no_wait(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[64];
+  const int t = threadIdx.x;
+  if (t < 16) cp_async<16>(tile + 4 * t, x + 4 * t);  // here
+  cp_async_commit();
+  __syncthreads();
+  y[t] = tile[t];  // here
+}
+
+extern "C" __global__ void waits_for_too_few(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[2][128];
+  const int t = threadIdx.x;
+  cp_async<16>(&tile[0][4 * t], x + 4 * t);
+  cp_async_commit();
+  cp_async<16>(&tile[1][4 * t], x + 4 * t);  // here
+  cp_async_commit();
+  cp_async_wait<1>();
+  __syncthreads();
+  y[t] = tile[0][t] + tile[1][t];  // here
+}
+
+extern "C" __global__ void waits_for_its_own_only(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[256];
+  const int t = threadIdx.x;
+  cp_async<16>(tile + 4 * t, x + 4 * t);  // here
+  cp_async_commit();
+  cp_async_wait<0>();
+  y[t] = tile[4 * ((t + 63) % 64)];  // here
+}
+
+extern "C" __global__ void writes_under_a_copy(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[128];
+  const int t = threadIdx.x;
+  cp_async<16>(tile + 4 * t, x + 4 * t);  // here
+  cp_async_commit();
+  tile[4 * t] = 0;  // here
+  cp_async_wait<0>();
+  __syncthreads();
+  y[t] = tile[t];
+}
+
+extern "C" __global__ void changes_the_source_of_a_copy(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[128];
+  const int t = threadIdx.x;
+  cp_async<16>(tile + 4 * t, y + 4 * t);  // here
+  cp_async_commit();
+  y[(4 * t + 8) % 128] = x[t];  // here
+  cp_async_wait<0>();
+  __syncthreads();
+  y[t] = tile[t];
+}
+
+// ---------------------------------------------------------------- global memory
+extern "C" __global__ void two_blocks_write_one_element(const float* x, float* y, int n) {
+  y[threadIdx.x] = x[blockIdx.x];  // here
+}
+
+extern "C" __global__ void reads_what_a_block_writes(const float* x, float* y, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  const float left = i > 0 ? y[i - 1] : 0.0f;  // here
+  y[i] = left + x[i];  // here
+}
+
+extern "C" __global__ void writes_what_a_block_has_read(const float* x, float* y, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  const float right = i + 1 < n ? y[i + 1] : 0.0f;  // here
+  __syncthreads();
+  y[i] = right + x[i];  // here
+}
+
+extern "C" __global__ void two_warps_through_an_array(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t] = x[t];  // here
+  y[64 + t] = y[(t + 32) % 64];  // here
+}
+
+extern "C" __global__ void one_warp_through_an_array(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  y[t] = x[t];  // here
+  y[32 + t] = y[31 - t];  // here
+}
+
+extern "C" __global__ void sums_into_one_element(const float* x, float* y, int n) {
+  y[0] += x[threadIdx.x];  // here
+}
+
+extern "C" __global__ void reads_among_atomics(const int* x, int* y, int n) {
+  const int t = threadIdx.x;
+  atomicAdd(y, x[t]);  // here
+  y[1 + t] = y[0];  // here
+}
+
+extern "C" __global__ void writes_through_const(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  const_cast<float*>(x)[t] = 0;  // here
+  y[t] = 1;
+}
+
+extern "C" __global__ void overlapping(const float* x, float* y, int n) {
+  y[threadIdx.x] = x[threadIdx.x + 33];  // here
+}
+
+// ---------------------------------------------------------------- alignment
+extern "C" __global__ void misaligned_load(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  const float4 v = *reinterpret_cast<const float4*>(x + 4 * t + 1);  // here
+  y[t] = v.x + v.y + v.z + v.w;
+}
+
+extern "C" __global__ void misaligned_in_shared(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[4][33];
+  const int t = threadIdx.x;
+  for (int i = 0; i < 4; ++i) tile[i][t] = x[t];
+  __syncwarp();
+  if (t < 4) {
+    const float2 v = *reinterpret_cast<const float2*>(&tile[t][0]);  // here
+    y[t] = v.x + v.y;
+  }
+}

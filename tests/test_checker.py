@@ -1,0 +1,225 @@
+"""Checked mode of the SIMT runtime: planted mistakes are found, with the kernel, the thread, the
+line and the other thread; right kernels are not accused."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from simt_units import unit
+
+N = 128
+
+
+class Bug(NamedTuple):
+    """How a kernel is launched, and what its report must match besides the marked line."""
+
+    says: str
+    threads: int = 64
+    blocks: int = 1
+    x: Any = None  # 128 numbers from 1
+    y: Any = None  # 128 zeros
+    n: int = N
+    shared: int = 0
+
+
+def numbers(count: int) -> np.ndarray:
+    return np.arange(1, count + 1, dtype=np.float32)
+
+
+def zeros(count: int, dtype: Any = np.float32) -> np.ndarray:
+    return np.zeros(count, dtype)
+
+
+def poison(dtype: Any) -> np.ndarray:
+    """As device.empty leaves it."""
+    return np.full(N, 0xFFFFFFFF, np.uint32).view(dtype)
+
+
+MEMORY = zeros(N)  # two arguments lie in it
+
+NOBODY = r"reads byte \d+ of (tile|part|found|mask), which no thread of the block has written"
+RACE = r"byte \d+ of \w+, which thread \(\d+,0,0\) has (read|written) at .*; no "
+BARRIER, SYNCWARP = RACE + "__syncthreads lies between", RACE + "__syncwarp lies between"
+EITHER = f"({NOBODY}|{RACE}__sync(threads|warp) lies between)"  # whichever the order shows
+IN_ARRAY = (
+    r"(reads|writes|changes) y\[\d+\], which thread \(\d+,0,0\) has (read|written) at .*; no "
+)
+IN_FLIGHT = (
+    r"{} byte \d+ of tile, into which the cp.async of thread \(\d+,0,0\) at .* is still under way"
+)
+BLOCKS = r"which block \([01],0,0\) thread \(\d+,0,0\) has {} at .*; no barrier orders two blocks"
+
+BUGS = {
+    "no_barrier_after_fill": Bug(EITHER),
+    "no_barrier_before_refill": Bug(BARRIER),
+    "no_barrier_between_rounds": Bug(EITHER, threads=128),
+    "no_barrier_before_result": Bug(EITHER),
+    "no_barrier_before_reuse": Bug(EITHER),
+    "no_syncwarp": Bug(EITHER, threads=32),
+    "no_syncwarp_before_rewrite": Bug(SYNCWARP, threads=32),
+    "syncwarp_of_each_half": Bug(EITHER, threads=32),
+    "shuffle_is_no_barrier": Bug(SYNCWARP, threads=32),
+    "syncwarp_between_warps": Bug(EITHER),
+    "same_value_from_two_warps": Bug(EITHER),
+    "bytes_of_two_warps": Bug(EITHER),
+    "divergent_barrier": Bug("__syncthreads"),
+    "syncwarp_in_half_a_warp": Bug("__syncwarp", threads=32),
+    "shuffle_from_a_lane_outside": Bug("__shfl_sync.* lane 20", threads=32),
+    "reads_before": Bug(r"reads x\[-1\], but x has 64 elements", x=numbers(64)),
+    "reads_past": Bug(r"reads x\[64\], but x has 64 elements", x=numbers(64)),
+    "writes_before": Bug(r"writes y\[-1\], but y has 64 elements", y=zeros(64)),
+    "writes_past": Bug(r"writes y\[64\], but y has 64 elements", y=zeros(64)),
+    "reads_four_past": Bug(r"reads x\[252\], but x has 252 elements", x=numbers(252)),
+    "reads_half_of_four_past": Bug(
+        r"reads x\[252\], 16 bytes at once, but the array ends at x\[254\]", x=numbers(254)
+    ),
+    "reads_far_away": Bug("reads 4 bytes at 0x[0-9a-f]+, in no array and not in shared memory"),
+    "index_of_a_shared_row": Bug(r"index 16 is outside an array of type 'float ?\[16\]'"),
+    "dynamic_shared_past": Bug(
+        "writes byte 256 of the dynamic shared memory, 4 bytes at once, but the block has 256",
+        shared=256,
+    ),
+    "index_overflows": Bug("a multiplication of integers overflows", n=3000),
+    "shared_not_written": Bug(NOBODY),
+    "dynamic_shared_not_written": Bug("byte 0 of the dynamic .* no thread of the", shared=256),
+    "adds_to_poison": Bug(r"reads y\[\d+\], which was never written", y=poison(np.float32)),
+    "counts_from_nothing": Bug(r"reads y\[\d+\], which was never written", y=poison(np.int32)),
+    "no_wait": Bug(IN_FLIGHT.format("reads")),
+    "waits_for_too_few": Bug(IN_FLIGHT.format("reads"), threads=32),
+    "waits_for_its_own_only": Bug(
+        f"({NOBODY}|{IN_FLIGHT.format('reads')}|{BARRIER})", x=numbers(256)
+    ),
+    "writes_under_a_copy": Bug(IN_FLIGHT.format("writes"), threads=32),
+    "changes_the_source_of_a_copy": Bug(IN_ARRAY + "__syncwarp", threads=32),
+    "two_blocks_write_one_element": Bug(r"writes y\[\d+\], " + BLOCKS.format("written"), blocks=2),
+    "reads_what_a_block_writes": Bug(IN_ARRAY + "__syncwarp"),
+    "writes_what_a_block_has_read": Bug(BLOCKS.format("(read|written)"), blocks=2),
+    "two_warps_through_an_array": Bug(IN_ARRAY + "__syncthreads"),
+    "one_warp_through_an_array": Bug(IN_ARRAY + "__syncwarp", threads=32),
+    "sums_into_one_element": Bug(IN_ARRAY + "__syncwarp"),
+    "reads_among_atomics": Bug(
+        IN_ARRAY + "__syncwarp", x=np.ones(N, np.int32), y=zeros(N, np.int32)
+    ),
+    "writes_through_const": Bug(r"writes x\[\d+\], but the kernel takes x as const"),
+    "overlapping": Bug(
+        r"(writes y|reads x)\[\d+\], which thread .* has (read|written) at .*; no __syncwarp",
+        threads=32,
+        x=MEMORY[:96],
+        y=MEMORY[32:],
+    ),
+    "misaligned_load": Bug(
+        "reads 16 bytes at once at address 0x.*, which is no multiple of 16", 16
+    ),
+    "misaligned_in_shared": Bug("reads 8 bytes at once at .*, which is no multiple of 8", 32),
+}
+
+
+def report_of(entry: str, order: str, **how: Any) -> str:
+    bug = BUGS[entry]
+    x = numbers(N) if bug.x is None else bug.x
+    y = zeros(N) if bug.y is None else bug.y
+    options = {"checked": True, "shared": bug.shared, "order": order, **how}
+    with pytest.raises(RuntimeError) as raised:
+        unit("planted_bugs", "checked").launch(
+            entry, bug.blocks, bug.threads, x, y, np.int32(bug.n), **options
+        )
+    return str(raised.value)
+
+
+def test_every_planted_bug_is_launched():
+    planted = unit("planted_bugs", "checked")
+    assert set(planted.names) == set(BUGS)
+    assert all(planted.here.values())
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
+@pytest.mark.parametrize("entry", BUGS)
+def test_bug_is_reported_with_its_lines(entry, order):
+    report = report_of(entry, order)
+    assert re.match(rf"{entry}: block \(\d,0,0\) thread \(\d+,0,0\): ", report), report
+    assert re.search(BUGS[entry].says, report), report
+    lines = {int(n) for n in re.findall(r"kernels/planted_bugs\.cu:(\d+)", report)}
+    marked = unit("planted_bugs", "checked").here[entry]
+    assert lines, report
+    assert lines <= marked, report
+    if re.search(r"\) has (read|written) at ", report):  # the other thread's line too
+        assert len(re.findall(r"planted_bugs\.cu:\d+", report)) == 2, report
+
+
+@pytest.mark.parametrize("guard", ["before", "after"])
+def test_reports_are_the_same_between_guard_pages(guard):
+    assert re.search(BUGS["reads_past"].says, report_of("reads_past", "forward", guard=guard))
+    assert re.search(BUGS["reads_before"].says, report_of("reads_before", "forward", guard=guard))
+
+
+def test_without_addr2line_a_report_names_the_place_in_the_module(tmp_path):
+    unit("planted_bugs", "checked")  # compiled here: the other process finds no compiler either
+    code = "import test_checker; print(test_checker.report_of('reads_past', 'forward'))"
+    env = {
+        **os.environ,
+        "PATH": os.fspath(tmp_path),
+        "PYTHONPATH": os.fspath(Path(__file__).parent),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert re.search(r" planted_bugs-checked-\w+\.so\+0x[0-9a-f]+ reads x\[64\]", done.stdout), done
+
+
+def right_cases(rng: np.random.Generator) -> dict[str, tuple[Any, ...]]:
+    """kernel: grid, block, x, y before, n, y behind, bytes of dynamic shared memory.
+
+    The numbers are small and whole, so that sums are exact in any order.
+    """
+
+    def whole(*shape: int) -> np.ndarray:
+        return rng.integers(-50, 50, shape).astype(np.float32)
+
+    def fresh(count: int, dtype: Any = np.float32) -> np.ndarray:
+        return np.full(count * np.dtype(dtype).itemsize, 255, np.uint8).view(dtype)
+
+    square, x, small = whole(40, 40), whole(N), rng.integers(0, 50, N).astype(np.uint8)
+    weights = np.resize(np.array([0.125, 0.25, 0.5, 1], np.float32), 9)
+    chosen = rng.integers(0, 100, 128).astype(np.int32)
+    turned = np.concatenate([small[:64][::-1], small[64:][::-1]])
+    return {
+        "transpose": ((3, 3), (16, 16), square, fresh(1600), 40, square.T.ravel()),
+        "block_reduction": (2, 128, x, fresh(2), 100, [x[:100].sum(), 0]),
+        "warp_reduction": (1, 128, x, fresh(N), N, x.reshape(4, 32).sum(1).repeat(32)),
+        "half_warps": (1, 32, x, fresh(32), N, 2 * x[np.arange(32) ^ 9]),
+        "chain_of_lanes": (1, 32, x, fresh(1), N, [x[0] + 1]),
+        "double_buffer": (1, 64, x, fresh(64), N, np.full(64, x.sum())),
+        "pipeline": (1, 64, whole(1024), fresh(64), 1024, None, 4 * 3 * 128),
+        "everybody_reads": (2, 64, x, fresh(N), N, np.full(N, (x[:9] ** 2 * weights).sum())),
+        "small_elements": (2, 64, small, fresh(N, np.uint8), N, 3 * (small + turned)),
+        "in_place": (2, 64, x, 2 * x[::-1], 100, None),
+        "atomics": (4, 64, chosen, np.zeros(4, np.int32), N, 4 * np.bincount(chosen[:64] & 3)),
+        "fours": (1, 32, x, fresh(N), N, x[::-1]),
+        "local_array": (1, 32, x, fresh(32), N, 28 * x[:32] + 1),
+        "shuffles": (1, 64, x, fresh(4), N, x[:64].reshape(2, 32).sum(1)[[0, 1, 1, 0]]),
+        "early_return": (2, 64, x, np.zeros(N, np.float32), 100, None),
+        "through_the_array": (2, 64, x, fresh(N), N, x.reshape(2, 64)[:, ::-1].ravel()),
+    }
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
+def test_right_kernels_are_not_accused(rng, order):
+    cases = right_cases(rng)
+    loaded = unit("right_kernels", "checked")
+    assert set(loaded.names) == set(cases)
+    for entry, (grid, block, x, y, n, expected, *shared) in cases.items():
+        made = y.copy()
+        if entry == "pipeline":
+            rows = x.reshape(8, 2, 64)
+            expected = (rows[:, 0, ::-1] + rows[:, 1]).sum(axis=0)
+        if entry == "in_place":
+            expected = np.where(np.arange(N) < n, y / 2 + x, y)
+        if entry == "early_return":
+            expected = np.where(np.arange(N) < n, np.cumsum(x), 0)
+        loaded.launch(
+            entry, grid, block, x, made, np.int32(n), checked=True, order=order, shared=sum(shared)
+        )
+        np.testing.assert_array_equal(made, expected, err_msg=entry)
