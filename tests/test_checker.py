@@ -205,6 +205,12 @@ def right_cases(rng: np.random.Generator) -> dict[str, tuple[Any, ...]]:
     }
 
 
+def test_an_input_of_integers_may_be_all_ones():
+    labels, y = np.full(64, -1, np.int32), np.zeros(4, np.int32)
+    unit("right_kernels", "checked").launch("atomics", 1, 64, labels, y, np.int32(64), checked=True)
+    assert y.tolist() == [0, 0, 0, 64]
+
+
 @pytest.mark.parametrize("order", ["forward", "reverse", "shuffled"])
 def test_right_kernels_are_not_accused(rng, order):
     cases = right_cases(rng)

@@ -43,6 +43,7 @@ uint3 dimensions(const std::string& kernel, const char* what, const std::vector<
 char letter(const py::dtype& type) {
   const char kind = type.kind();
   const py::ssize_t size = type.itemsize();
+  if (!type.attr("isnative").cast<bool>()) return 0;  // its bytes are in the other order
   if (kind == 'f') return size == 4 ? 'f' : size == 8 ? 'd' : 0;
   if (kind != 'i' && kind != 'u') return 0;
   const char* letters = kind == 'i' ? "bhiq" : "BHIQ";
@@ -202,8 +203,9 @@ class Module {
       refuse(kernel, trouble.what());
     }
     memcpy(value, &base, sizeof base);
-    l.arrays.push_back({base, base + bytes, writable, called, type,
-                        checked && bytes && all_poison(base, base + bytes)});
+    // An output as device.empty has left it. Not so an input of integers: labels may all be -1.
+    const bool uninitialised = checked && writable && bytes && all_poison(base, base + bytes);
+    l.arrays.push_back({base, base + bytes, writable, called, type, uninitialised});
   }
 
   const ModuleTable* table_;
