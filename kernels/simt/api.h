@@ -44,11 +44,11 @@ enum class Shuffle { INDEX, UP, DOWN, XOR };
 SIMT_API uint64_t warp_shuffle(Shuffle kind, unsigned mask, uint64_t mine, int operand, int width,
                                Place place);
 
-// Tensor cores: fragments as the PTX ISA lays them out over the 32 lanes.
+// Tensor cores: fragments as the PTX ISA lays them out over the 32 lanes; d: four floats.
 SIMT_API void ldmatrix(unsigned* out, int matrices, bool transposed, const void* row, Place place);
 enum class Half { BF16, F16 };
-SIMT_API void mma_16x8x16(float* d, const unsigned* a, const unsigned* b, Half format, Place place);
-SIMT_API void mma_16x8x8_tf32(float* d, const unsigned* a, const unsigned* b, Place place);
+SIMT_API void mma_16x8x16(void* d, const unsigned* a, const unsigned* b, Half format, Place place);
+SIMT_API void mma_16x8x8_tf32(void* d, const unsigned* a, const unsigned* b, Place place);
 
 // cp.async: the target is poison from here on, and holds the data behind the wait that covers it.
 SIMT_API void copy_async(void* shared, const void* global, int bytes, int valid, Place place);

@@ -135,16 +135,18 @@ void ldmatrix(unsigned* out, int matrices, bool transposed, const void* row, Pla
   meet(~0u, name, place, &mine, distribute);
 }
 
-void mma_16x8x16(float* d, const unsigned* a, const unsigned* b, Half format, Place place) {
-  Fragments mine{d, a, b};
+void mma_16x8x16(void* d, const unsigned* a, const unsigned* b, Half format, Place place) {
+  Fragments mine{static_cast<float*>(d), a, b};
+  if (current->watch) current->watch->flops(16 * 8 * 16 * 2 / 32, __builtin_return_address(0));
   if (format == Half::BF16)
     meet(~0u, "mma.m16n8k16 bf16", place, &mine, multiply_halves<Half::BF16>);
   else
     meet(~0u, "mma.m16n8k16 f16", place, &mine, multiply_halves<Half::F16>);
 }
 
-void mma_16x8x8_tf32(float* d, const unsigned* a, const unsigned* b, Place place) {
-  Fragments mine{d, a, b};
+void mma_16x8x8_tf32(void* d, const unsigned* a, const unsigned* b, Place place) {
+  Fragments mine{static_cast<float*>(d), a, b};
+  if (current->watch) current->watch->flops(16 * 8 * 8 * 2 / 32, __builtin_return_address(0));
   meet(~0u, "mma.m16n8k8 tf32", place, &mine, multiply_tf32);
 }
 }  // namespace simt

@@ -35,7 +35,7 @@ extern "C" __global__ void divergent(int* y) {
 }
 
 extern "C" __global__ void stuck(int* y) {
-  if (threadIdx.x % 32 < 16)
+  if (threadIdx.y < 4)
     __syncwarp();  // here
   else
     __syncthreads();
