@@ -28,7 +28,7 @@ def check_steps(where: Device) -> None:
             assert got["hyper"].tolist()[1] == 3
     if not isinstance(where, Gpu):
         return
-    for dtype in ("float32", "float64", "int32", "uint8"):
+    for dtype in ("float32", "float64", "int32", "uint32", "uint8"):
         for size in (0, *SIZES):
             filled = where.get(where.full((size,), 7, dtype))
             assert filled.dtype == dtype

@@ -28,7 +28,7 @@ LAYERS = {
     " scores scores.* augment weightmap",
     "models": "memory checkpoint pictures infer",
     "training": "training training.* outputs stackwise",
-    "commands": "train predict evaluate check plan",
+    "commands": "train predict evaluate check plan kernels",
     "cli": "cli __main__ synth.__main__",
 }
 # Files and images know nothing of tensors: of the layers below, they import these only.

@@ -29,6 +29,7 @@ COMMANDS = {
     "check": "tell what was read from a data set, and which flags fit it",
     "plan": "estimate memory and time of a training before it runs",
     "synth": "write the built-in data as TIFF stacks",
+    "kernels": "list, prove and profile the CUDA kernels, without a GPU",
 }
 
 OVERVIEW = """\

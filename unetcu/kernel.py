@@ -130,6 +130,12 @@ def _value(node: ast.expr, names: dict[str, int]) -> int:
     raise KeyError(ast.unparse(node))
 
 
+def tests(stem: str) -> str:
+    """The test file that the header of kernels/<stem>.cu names."""
+    named = re.search(r"Tested by (tests/[\w/]+\.py)", (KERNELS / f"{stem}.cu").read_text("utf-8"))
+    return named[1] if named else "?"
+
+
 def simt_unit(stem: str) -> str:
     """kernels/<stem>.cu as a C++ translation unit for the SIMT runtime: a table of entry points."""
     table = ", ".join(f"SIMT_KERNEL({name})" for name in entries(stem))

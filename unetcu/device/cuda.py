@@ -39,7 +39,8 @@ class Cuda(Gpu):
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """One line: the GPU's name and what kernels are compiled for."""
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._card.id)
         return f"{self.name} ({properties['name'].decode()}, {self._arch})"
 
