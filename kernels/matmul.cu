@@ -20,6 +20,7 @@
 constexpr int BLOCK = 256;
 constexpr int TILE = 64;
 constexpr int SLAB = 1024;
+static_assert(BLOCK == SIDE * SIDE, "the square of threads of product.cuh");
 
 // Grid: x tiles of I, y tiles of K.
 extern "C" __global__ void __launch_bounds__(BLOCK)

@@ -14,7 +14,7 @@
 #include "common.cuh"
 
 constexpr int BLOCK = 256;
-constexpr int SLAB = 4096;
+constexpr int SLAB = 1024;
 
 // Grid: slabs.
 extern "C" __global__ void reduce_partial(const float* __restrict__ x, double* __restrict__ part,

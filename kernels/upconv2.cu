@@ -22,6 +22,7 @@
 constexpr int BLOCK = 256;
 constexpr int TILE = 64;
 constexpr int SLAB = 1024;
+static_assert(BLOCK == SIDE * SIDE, "the square of threads of product.cuh");
 
 // Where element q of pixel p's patch lies in y. With p = row W + j, row counted through all images,
 // the patch begins at pixel (2 row) 2W + 2 j = 4 p - 2 j of y.
