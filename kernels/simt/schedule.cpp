@@ -61,9 +61,8 @@ Thread* next(Worker& w) {
   return w.slots[warp][lane];
 }
 
-bool same(const Place& a, const Place& b) {
-  return a.line == b.line && (a.file == b.file || !strcmp(a.file, b.file));
-}
+bool same(const char* a, const char* b) { return a == b || !strcmp(a, b); }
+bool same(const Place& a, const Place& b) { return a.line == b.line && same(a.file, b.file); }
 
 // Names every group of threads that waits, with one thread of each.
 [[noreturn]] void report_deadlock(Worker& w) {
@@ -78,7 +77,7 @@ bool same(const Place& a, const Place& b) {
     bool told = false;
     unsigned count = 0;
     for (const Thread& other : w.threads) {
-      if (other.done || strcmp(other.what, t.what) || !same(other.place, t.place)) continue;
+      if (other.done || !same(other.what, t.what) || !same(other.place, t.place)) continue;
       told |= other.index < t.index;
       ++count;
     }
@@ -130,7 +129,20 @@ void start(Worker& w, Thread& t) {
   t.stack = take_stack(w);
   t.context = new_context(t.stack, t.lane_slot, fiber_main);
 }
+// Inlined: behind a switch, each return to a caller is one that the CPU has not foreseen.
+inline __attribute__((always_inline)) void pause(Worker& w, const char* what, Place place) {
+  Thread& t = *w.now;
+  t.what = what;
+  t.place = place;
+  Thread* n = next(w);
+  if (!n) report_deadlock(w);
+  if (!n->context) start(w, *n);
+  w.now = n;
+  switch_context(&t.context, n->context);
+}
 }  // namespace
+
+void wait(Worker& w, const char* what, Place place) { pause(w, what, place); }
 
 void run_threads(Worker& w) {
   Thread* first = w.slots[0][0];
@@ -142,17 +154,6 @@ void run_threads(Worker& w) {
   w.now = nullptr;
 }
 
-void wait(Worker& w, const char* what, Place place) {
-  Thread& t = *w.now;
-  t.what = what;
-  t.place = place;
-  Thread* n = next(w);
-  if (!n) report_deadlock(w);
-  if (!n->context) start(w, *n);
-  w.now = n;
-  switch_context(&t.context, n->context);
-}
-
 Votes block_barrier(const char* what, bool mine, Place place) {
   Worker& w = *current;
   Thread& t = *w.now;
@@ -160,7 +161,7 @@ Votes block_barrier(const char* what, bool mine, Place place) {
     w.first = &t;
     t.what = what;
     t.place = place;
-  } else if (strcmp(w.first->what, what) || !same(w.first->place, place)) {
+  } else if (!same(w.first->what, what) || !same(w.first->place, place)) {
     const uint3 at = w.first->at;
     fail("divergent barriers: this thread has come to %s at %s:%d, thread (%u,%u,%u) to %s at %s:%d",
          what, place.file, place.line, at.x, at.y, at.z, w.first->what, w.first->place.file,
@@ -171,7 +172,7 @@ Votes block_barrier(const char* what, bool mine, Place place) {
     complete_barrier(w);
   } else {
     w.waiting[t.warp_slot] |= 1u << t.lane_slot;
-    wait(w, what, place);
+    pause(w, what, place);
   }
   return w.votes;
 }

@@ -8,6 +8,8 @@
 
 namespace simt {
 namespace {
+bool same(const char* a, const char* b) { return a == b || !strcmp(a, b); }
+
 void close(Worker& w, Warp& warp, Meeting& meeting) {
   meeting.work(warp, meeting);
   make_ready(w, warp.slot, meeting.slots);
@@ -32,8 +34,8 @@ void meet(uint32_t mask, const char* what, Place place, void* operand,
     m.place = place;
     m.work = work;
     warp.pending |= 1u << __builtin_ctz(mask);
-  } else if (m.mask != mask || strcmp(m.what, what) || m.place.line != place.line ||
-             strcmp(m.place.file, place.file)) {
+  } else if (m.mask != mask || !same(m.what, what) || m.place.line != place.line ||
+             !same(m.place.file, place.file)) {
     fail("lanes of a warp diverge: lane %u has come to %s at %s:%d with mask 0x%08x, lane %d to %s "
          "at %s:%d with mask 0x%08x",
          lane, what, place.file, place.line, mask, __builtin_ctz(m.here), m.what, m.place.file,
