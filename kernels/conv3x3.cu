@@ -7,10 +7,10 @@
 // Shapes   x, dx (N,H,W,C)   w, dw (3,3,C,K)   b, db (K)   y, dy (N,H-2,W-2,K); last index fastest.
 //          Sizes are those of x, w and y, in every kernel.
 //
-// y and dx are made by correlate.cuh. For dx it reads g padded by 2 and w turned by 180 degrees with
-// C and K swapped, all in place.
+// y and dx are made by correlate.cuh. For dx it reads g padded by 2, w turned by 180 degrees with C
+// and K swapped, all in place.
 // Threads  128 own 8 x 16 pixels x 64 filters (wide) or 32 x 16 x 16 (narrow: for few filters, so
-//          that no lane is without work). Shared memory: 24.8 KiB.
+//          that no lane is without work). Shared memory: 24.8 KiB at most.
 // Cost     A wide block reads 3 KB a channel, from L2, and multiplies for 576 clocks: 5 bytes a
 //          clock, where L2 gives over 20. Compute-bound from C = 16 on: 67 TFLOP/s on an H200.
 //          At C = 1 it multiplies 3 zeros a channel; that layer is bound by writing y, and a form
@@ -22,9 +22,9 @@
 //          pixels, each step brings 3 new numbers of x and 8 of g for 72 fused multiply-adds, which
 //          fill 90 % of the issue slots. If fewer than 256 threads own all, GROUPS of them take
 //          rows of the tile in turn, and are added in their order at the end.
-// Shared   TILE_H x 15 pixels of g and what they see of x: 15 + 12.8 KiB wide. The lanes of a warp
-//          read 128 bytes of g, side by side, and 4 numbers of x.
-// Cost     Wide: 460 bytes a pixel for 144 clocks of multiplying, 3.2 bytes a clock: compute-bound.
+// Shared   TILE_H x 18 pixels of g and what they see of x: 18 + 15 KiB wide, 9 + 12.5 narrow, 36 +
+//          3.1 few. The lanes of a warp read 128 bytes of g, side by side, and 4 numbers of x.
+// Cost     Wide: 470 bytes a pixel for 144 clocks of multiplying, 3.3 bytes a clock: compute-bound.
 //          128 registers: 2 blocks, 4 warps for each of a multiprocessor's quarters.
 // Slabs    Tiles are dealt out in slabs, whose number depends on the shape only. Each block
 //          writes the sum over its slab, conv3x3_sum_slabs adds them in order: no atomics, the
@@ -43,7 +43,7 @@ constexpr int NARROW_K = 16;
 constexpr int THREADS = WIDE_H * TILE_W * WIDE_K / 64;
 
 constexpr int W_THREADS = 256;
-constexpr int W_TILE_W = 15;  // the inner loop has three steps
+constexpr int W_TILE_W = 18;  // the inner loop goes in steps of three
 constexpr int W_WIDE_H = 4;
 constexpr int W_WIDE_C = 32;
 constexpr int W_WIDE_K = 64;
@@ -61,9 +61,9 @@ __device__ __forceinline__ void backward_w(const float* x, const float* dy, cons
                                            int C, int K, int relu) {
   constexpr int LANES = KB / 8, OWNERS = CB * LANES, GROUPS = W_THREADS / OWNERS;
   constexpr int PIXELS = TILE_H * W_TILE_W, PATCH_W = W_TILE_W + 2, PATCH = (TILE_H + 2) * PATCH_W;
-  constexpr int SUMS = GROUPS > 1 ? 72 * OWNERS : 0;  // the room that the groups' sums need
-  __shared__ float4 gs[(PIXELS * KB > SUMS ? PIXELS * KB : SUMS) / 4];  // [row][column][filter]
-  __shared__ float4 xs[PATCH * CB / 4];                                 // [row][column][channel]
+  __shared__ float4 gs[PIXELS * KB / 4];  // [row][column][filter]; at the end a group's sums
+  __shared__ float4 xs[PATCH * CB / 4];   // [row][column][channel]
+  static_assert(GROUPS == 1 || 9 * 8 * OWNERS <= PIXELS * KB, "a group's sums must fit into gs");
   float* gf = reinterpret_cast<float*>(gs);
   const float* xf = reinterpret_cast<const float*>(xs);
 

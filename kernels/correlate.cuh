@@ -14,8 +14,8 @@
 //          multiply-adds a thread fetches 16 times 16 bytes: 2 FLOP a byte; but 8 lanes ask for the
 //          same piece of x, 4 for the same of w, so that is 10 FLOP for each byte that the memory
 //          sends, and a multiprocessor needs 2. Four channels of a pixel lie side by side and
-//          pixels 16 bytes apart, so no bank is met twice. Rows of w have 4 floats more, which
-//          keeps apart the lanes that turn it while they store it.
+//          pixels 16 bytes apart, so no bank is met twice. Rows of w have 4 floats more where it is
+//          turned while it is stored: they keep its lanes apart.
 // Order    channels four at a time, for each the nine taps: the same for every pixel, so a pixel
 //          gets the same bits in a tile of an image and in the whole image.
 // Cost     FFMA fills 92 % of the inner loop's issue slots. 167 registers: 3 blocks a
@@ -35,9 +35,9 @@ __device__ __forceinline__ void correlate(const float* x, const float* y, const 
   constexpr int THREADS = TILE_H * TILE_W * TILE_K / 64;
   constexpr int PAD = TURNED ? 2 : 0, PATCH_W = TILE_W + 2, PATCH = (TILE_H + 2) * PATCH_W;
   constexpr int LANES = TILE_K / 8, COLUMNS = 32 / LANES, WARPS_ACROSS = TILE_W / COLUMNS;
-  constexpr int ROW = TILE_K + 4;             // floats of a row of ws
-  __shared__ float4 xs[2 * PATCH];            // [4 channels][row][column]
-  __shared__ float4 ws[9 * DEPTH * ROW / 4];  // [tap][channel][filter]
+  constexpr int ROW = TILE_K + (TURNED ? 4 : 0);  // floats of a row of ws
+  __shared__ float4 xs[2 * PATCH];                // [4 channels][row][column]
+  __shared__ float4 ws[9 * DEPTH * ROW / 4];      // [tap][channel][filter]
 
   const int P = H - 2 + 2 * PAD, Q = W - 2 + 2 * PAD;
   const int blocks_k = ceil_div(M, TILE_K), across = ceil_div(Q, TILE_W);

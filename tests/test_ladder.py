@@ -90,6 +90,35 @@ def test_one_nan_reaches_the_pixels_that_see_it_and_no_others(rung, rng):
             assert np.array_equal(np.isnan(y), seen)
 
 
+def profiled(rung, *shape):
+    """(products, sectors that global loads touch, requests to shared memory) of a launch."""
+    where = device("simt:profile")
+    N, H, W, C, K = shape
+    arrays = [where.full(s, 1) for s in [(N, H, W, C), (3, 3, C, K), (K,)]]
+    where.records.clear()
+    convolve(where, rung, *arrays)
+    (entry, rows), *others = where.records
+    assert entry == rung
+    assert not others
+    for row in rows:
+        if "shared" in row["kind"]:  # no bank conflicts, in any rung
+            assert row["wavefronts"] == row["ideal"]
+    sectors = sum(row["sectors"] for row in rows if row["kind"] == "global load")
+    shared = sum(row["requests"] for row in rows if row["kind"] == "shared load")
+    return 9 * N * (H - 2) * (W - 2) * C * K, sectors, shared
+
+
+def test_each_rung_is_better_where_its_file_says_so():
+    """The numbers of kernels/ladder/README.md: bytes for 1000 products, shared-memory requests."""
+    bytes_asked, requests = {}, {}
+    for rung in rungs()[:3]:
+        products, sectors, shared = profiled(rung, 1, 18, 18, 64, 64)
+        bytes_asked[rung[8]] = 1000 * 32 * sectors / products
+        requests[rung[8]] = 32 * shared / products  # a request serves 32 lanes
+    assert bytes_asked == pytest.approx({"1": 5000, "2": 310, "3": 73}, rel=0.06)
+    assert requests == {"1": 0, "2": 2, "3": 0.5}
+
+
 @pytest.mark.parametrize("rung", rungs())
 def test_launches_cover_the_output_and_not_a_block_more(rung):
     size = constants(f"ladder/{rung}")

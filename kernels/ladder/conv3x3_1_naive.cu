@@ -30,5 +30,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) conv3x3_1_naive(
       for (int c = 0; c < C; ++c) sum += seen[c] * filter[(long long)c * K];
     }
   sum += b[k];
-  y[at] = relu && sum < 0.0f ? 0.0f : sum;  // NaN stays NaN
+  if (relu && sum < 0.0f) sum = 0.0f;  // NaN stays NaN
+  y[at] = sum;
 }

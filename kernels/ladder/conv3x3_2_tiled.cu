@@ -53,6 +53,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) conv3x3_2_tiled(
   }
   if (i0 + i < P && j0 + j < Q && k0 + k < K) {
     sum += b[k0 + k];
-    y[(((long long)n * P + i0 + i) * Q + j0 + j) * K + k0 + k] = relu && sum < 0.0f ? 0.0f : sum;
+    if (relu && sum < 0.0f) sum = 0.0f;  // NaN stays NaN
+    y[(((long long)n * P + i0 + i) * Q + j0 + j) * K + k0 + k] = sum;
   }
 }

@@ -70,8 +70,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) conv3x3_3_registers(
     for (int q = 0; q < PER; ++q) {
       const int h = i0 + i + p * (PIXELS / TILE_W), v = j0 + j, k = k0 + lane + q * LANES;
       if (h < P && v < Q && k < K) {
-        const float s = sum[p][q] + b[k];
-        y[(((long long)n * P + h) * Q + v) * K + k] = relu && s < 0.0f ? 0.0f : s;
+        float s = sum[p][q] + b[k];
+        if (relu && s < 0.0f) s = 0.0f;  // NaN stays NaN
+        y[(((long long)n * P + h) * Q + v) * K + k] = s;
       }
     }
 }
