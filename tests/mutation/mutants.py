@@ -74,7 +74,7 @@ def _tokens(text: str) -> Iterator[Mutant]:
             for n in (int(number) + 1, int(number) - 1):
                 if n >= 0:
                     yield Mutant("off by one", *at, f"{n}{end}", f"{word} to {n}{end}")
-        elif word == "]" and after != "=" and i not in angle and _indexes(words, i):
+        elif word == "]" and _indexes(words, i) and not _declares(text, t.start()):
             yield Mutant("off by one", t.start(), t.start(), " + 1", "[i] to [i + 1]")
         elif word in SWAPS and i not in angle:
             if word in "+-*&" and _is_unary(before, word, after):
@@ -104,6 +104,13 @@ def _indexes(words: list[str], i: int) -> bool:
             declared = j >= 2 and (words[j - 2] in TYPES or words[j - 2] in ("*", "]"))
             return j > 0 and not declared and re.match(r"\w|\]|\)", words[j - 1]) is not None
     return False
+
+
+def _declares(text: str, at: int) -> bool:
+    """Is this bracket the size of an array that is declared here?"""
+    line = text[text.rfind("\n", 0, at) + 1 : at]
+    types = "|".join(sorted(TYPES))
+    return re.match(rf"\s*(?:__shared__|(?:{types}) \w+\[)", line) is not None
 
 
 def _is_unary(before: str, word: str, after: str) -> bool:

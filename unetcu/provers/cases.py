@@ -132,7 +132,10 @@ def _conv1x1(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def _matmul(rng: np.random.Generator, count: int) -> Iterator[Case]:
-    edges = [(1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 64, 65), (64, 200, 3), (2, 1, 300)]
+    edges = [
+        *((1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 64, 65), (64, 200, 3), (2, 1, 300)),
+        *((1500, 5, 3), (2050, 17, 2)),  # more rows than one slab has
+    ]
 
     def draw() -> tuple:
         return _int(rng, 1, 150), int(rng.choice(MANY)), int(rng.choice(MANY))
@@ -144,7 +147,7 @@ def _matmul(rng: np.random.Generator, count: int) -> Iterator[Case]:
 def _upconv2(rng: np.random.Generator, count: int) -> Iterator[Case]:
     edges = [
         *((1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (1, 8, 9, 16, 8), (1, 17, 16, 17, 33)),
-        *((3, 2, 33, 33, 16), (1, 1, 130, 64, 15)),
+        *((3, 2, 33, 33, 16), (1, 1, 130, 64, 15), (1, 40, 33, 3, 5), (1, 27, 80, 16, 3)),
     ]
 
     def draw() -> tuple:
@@ -224,7 +227,10 @@ def _with_step(case: Case, rng: np.random.Generator) -> Arrays:
 
 
 def _softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
-    edges = [(1, 1, 1, 2), (2, 3, 5, 3), (1, 16, 17, 2), (1, 1, 900, 4), (3, 20, 21, 17)]
+    edges = [
+        *((1, 1, 1, 2), (2, 3, 5, 3), (1, 16, 17, 2), (1, 1, 900, 4), (3, 20, 21, 17)),
+        *((1, 260, 300, 2), (2, 1, 1, 1)),
+    ]
 
     def draw() -> tuple:
         return _map(rng, 4, 40, 16000)
@@ -244,10 +250,15 @@ def _softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 def _with_classes(case: Case, rng: np.random.Generator) -> Arrays:
     dims = case.shapes[0]
-    z = rng.standard_normal(dims).astype(np.float32) * np.float32(rng.choice([0.1, 1, 20]))
-    t = rng.integers(-1, dims[3], dims[:3]).astype(np.int32)  # -1: to be ignored
+    z = rng.standard_normal(dims).astype(np.float32) * np.float32(rng.choice([0.1, 1, 20, 500]))
+    t = rng.integers(-2, dims[3] + 2, dims[:3])  # outside of 0 .. classes - 1: to be ignored
+    t = t.astype(rng.choice(["int32", "int64"]))
     w = rng.uniform(0, 4, dims[:3]).astype(np.float32)
-    t.flat[0], w.flat[0] = 0, 1  # something counts
+    if rng.random() < 0.15:
+        w[:] = 0  # nothing counts
+    elif rng.random() < 0.2:
+        w[:] = 0
+        t.flat[-1], w.flat[-1] = 0, 1  # weights that sum to 1
     return [z, t, w]
 
 
@@ -255,7 +266,8 @@ def _of_the_loss(arrays: Arrays, dy: np.ndarray) -> Arrays:
     """The rounding of z - max is relative to the spread of z, that of the rest smaller."""
     z, t, w = arrays
     spread = np.asarray(np.ptp(z) + 1)
-    share = np.where(t >= 0, w, 0) / np.where(t >= 0, w, 0).sum()
+    counted = np.where((t >= 0) & (t < z.shape[3]), w, 0)
+    share = counted / (counted.sum() or 1)
     return [spread, np.abs(dy) * share[..., None] * np.full(z.shape, spread)]
 
 
