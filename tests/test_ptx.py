@@ -125,3 +125,23 @@ def test_unknown_instructions_are_refused():
     with pytest.raises(PtxError, match="bytes of local memory"):
         cuda(local).launch("k", (1,), (1,), [lanes(9), np.int32(1)])
     assert PtxModule("").kernels == {}
+
+
+def test_calls_of_functions_that_the_compiler_left(rng):
+    text = """__device__ __noinline__ float twice(float v, int n) {
+      for (int i = 0; i < n; i++) v = v * 2 + 1;
+      return v;
+    }
+    extern "C" __global__ void k(const float* x, const double* p, float* y, double* z) {
+      int i = threadIdx.x;
+      y[i] = twice(x[i], i % 3) - twice(1.0f, 2);
+      z[i] = pow(p[i], 2.5);
+    }"""
+    x, p = rng.integers(-9, 9, 40).astype(np.float32), rng.uniform(0.1, 9, 40)
+    y, z = lanes(40), np.full(40, 0xFFFFFFFFFFFFFFFF, np.uint64).view(np.float64)
+    module = cuda(text)
+    module.launch("k", (1,), (40,), [x, p, y, z])
+    times = np.arange(40) % 3
+    assert np.array_equal(y, x * 2**times + 2**times - 1 - 7)
+    assert np.allclose(z, p**2.5, rtol=1e-14)
+    module.launch("k", (1,), (40,), [x, p, y, z])  # and once more

@@ -59,7 +59,9 @@ def test_shuffle_waits_for_diverged_lanes_and_reports_missing_ones():
     y = np.ones(41, np.float32)
     cuda(text).launch("k", (1,), (32,), [y, np.int32(0)])
     assert y[9:].tolist() == [*(1, 2, 3, 13), *range(5, 32), 31]
-    with pytest.raises(PtxError, match=r"cu:6: waits for threads of its block that have ended"):
+    with pytest.raises(
+        PtxError, match=r"thread \(15,0,0\).*cu:6: takes from a thread that does not take"
+    ):
         cuda(text).launch("k", (1,), (32,), [y, np.int32(1)])
     half = program("shfl.sync.idx.b32 %r5, %r0, 20, 31, 65535;", 1)
     with pytest.raises(PtxError, match="is no member"):
@@ -83,7 +85,7 @@ COPY = """extern "C" __global__ void k(const float* x, float* y) {
   int t = threadIdx.x;
   unsigned to = (unsigned)__cvta_generic_to_shared(tile + 4 * t);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, SIZE;"
-               :: "r"(to), "l"(x + 4 * t), "r"(t < 30 ? 16 : 0) : "memory");
+               :: "r"(to), "l"(x + 4 * t), "r"(t < 30 ? 16 : NONE) : "memory");
   COMMIT
   WAIT
   __syncwarp();
@@ -91,8 +93,10 @@ COPY = """extern "C" __global__ void k(const float* x, float* y) {
 }"""
 
 
-def copy(size: str = "%2", commit: bool = True, wait: str = "wait_group 0") -> np.ndarray:
-    text = COPY.replace("SIZE", size)
+def copy(
+    size: str = "%2", commit: bool = True, wait: str = "wait_group 0", none: int = 0
+) -> np.ndarray:
+    text = COPY.replace("SIZE", size).replace("NONE", str(none))
     text = text.replace("COMMIT", 'asm volatile("cp.async.commit_group;");' if commit else "")
     text = text.replace("WAIT", f'asm volatile("cp.async.{wait};" ::: "memory");' if wait else "")
     x, y = np.arange(120, dtype=np.float32), lanes(128)
@@ -113,6 +117,8 @@ def test_asynchronous_copies_arrive_when_they_are_waited_for():
         ({"wait": ""}, "reads 4 bytes that were never written: byte 128 of shared"),
         ({"wait": "wait_group 1"}, "never written"),
         ({"commit": False}, "never written"),
+        ({"none": 20}, "asks for more than its 16 bytes"),
+        ({"none": 4}, "reads 4 bytes outside its memory: byte 480 of array 0"),
         # An operand left out: what must not be read is read.
         ({"size": "16"}, r"cu:6: reads 16 bytes outside its memory: byte 480 of array 0"),
     ],

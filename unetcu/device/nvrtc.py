@@ -130,9 +130,14 @@ def compiled(source: str, name: str, arch: str, options: Sequence[str] = ()) -> 
 
 def cubin(source: str, name: str, arch: str) -> Path:
     """The file of machine code: from the user's cache folder, or compiled now."""
-    seen = "\0".join([source, arch, *FLAGS, *map(str, version())])
-    key = f"{Path(name).stem}-{arch}-{hashlib.sha256(seen.encode()).hexdigest()[:20]}"
+    key = cache_key(source, name, arch)
     return load_or_make(key, ".cubin", lambda: compiled(source, name, arch).cubin)
+
+
+def cache_key(source: str, name: str, arch: str, options: Sequence[str] = ()) -> str:
+    """The name in the cache of what is made from these: another one whenever it may differ."""
+    seen = "\0".join([source, arch, *FLAGS, *options, *map(str, version())])
+    return f"{Path(name).stem}-{arch}-{hashlib.sha256(seen.encode()).hexdigest()[:20]}"
 
 
 def _failure(code: int, log: str, source: str, name: str, arch: str) -> KernelError:

@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .ptxcalls import kernels
 from .ptxmemory import SHARED, Fault, Global, Memory, Shared
 from .ptxops import OPS
 from .ptxregisters import Registers
-from .ptxtext import Entry, Instruction, PtxError, parse
+from .ptxtext import Entry, Instruction, PtxError
 from .ptxwarp import WARP_OPS
 
 __all__ = ["PtxError", "PtxModule"]
@@ -34,7 +35,7 @@ class PtxModule:
     """The kernels of one PTX text (as compiled with -lineinfo), ready to be run."""
 
     def __init__(self, text: str) -> None:
-        self.kernels, self._tables = parse(text)
+        self.kernels, self._tables = kernels(text)
 
     def launch(
         self,
@@ -108,15 +109,22 @@ class Machine(Registers):
         self.groups = np.zeros(self.count, np.int64)
         self._steps = 0
         parked = np.zeros(self.count, bool)
-        end = len(self.kernel.code)
-        while (alive := self.pc < end).any():
+        end, tried = len(self.kernel.code), b""
+        while (alive := self.alive).any():
             free = alive & ~parked
-            if not free.any():
-                self._stuck(parked)
+            if not free.any():  # who has ended meanwhile is not waited for: all may ask once more
+                if self.pc.tobytes() == tried:
+                    self._stuck(parked)
+                free, tried = alive, self.pc.tobytes()
             now = int(self.pc[free].min())
             lanes = alive & (self.pc == now)  # with those that waited here for the others
             parked &= ~lanes
             parked |= self._forward(now, lanes, end)
+
+    @property
+    def alive(self) -> np.ndarray:
+        """Which threads have not ended."""
+        return self.pc < len(self.kernel.code)
 
     def _forward(self, now: int, lanes: np.ndarray, end: int) -> np.ndarray:
         """Run `lanes` on from `now` until a branch, or until others are met; who must wait."""
@@ -180,10 +188,11 @@ class Machine(Registers):
     def _stuck(self, parked: np.ndarray) -> NoReturn:
         lane = int(np.flatnonzero(parked)[0])
         self.instruction = self.kernel.code[self.pc[lane]]
-        others = self.pc[(self.owner == self.owner[lane]) & (self.pc != self.pc[lane])]
-        ended = (others >= len(self.kernel.code)).any()
-        rest = "have ended" if ended else "wait elsewhere"
-        self.fail(lane, f"waits for threads of its block that {rest}")
+        others = self.alive & (self.owner == self.owner[lane]) & (self.pc != self.pc[lane])
+        other = self.kernel.code[self.pc[np.argmax(others)]]
+        self.fail(
+            lane, f"waits for others of its block, which wait at {other.source or other.text}"
+        )
 
 
 def _check(kernel: Entry, block: tuple[int, ...], args: Sequence[Any]) -> None:

@@ -16,8 +16,13 @@ def plain(kind: str) -> str:
     return "b16" if kind == "bf16" else kind
 
 
-def addresses(m: Any, op: Op, operand: str, size: int, write: bool, who: np.ndarray) -> Any:
-    """(memory, indices of bytes) for the threads `who` (numbers) that access `size` bytes."""
+def addresses(
+    m: Any, op: Op, operand: str, size: int, write: bool, who: np.ndarray, multiple: int = 0
+) -> Any:
+    """(memory, indices of bytes) for the threads `who` (numbers) that access `size` bytes.
+
+    multiple: what the address must be a multiple of, if it is not `size`.
+    """
     name, offset = m.address(operand)
     space = next((p for p in op[1:] if p.split("_")[0] in ("global", "shared", "const")), "")
     space = space.split("_")[0]
@@ -28,7 +33,7 @@ def addresses(m: Any, op: Op, operand: str, size: int, write: bool, who: np.ndar
         space = "shared" if (address < SHARED + (1 << 20)).all() else "global"
     memory = m.spaces[space]
     try:
-        return memory, memory.at(address, m.owner[who], size, write)
+        return memory, memory.at(address, m.owner[who], size, write, multiple or size)
     except Fault as fault:
         raise Fault(fault.what, int(who[fault.which])) from None
 
@@ -37,6 +42,9 @@ def load(m: Any, op: Op, operands: Operands) -> None:
     """ld: from a parameter or from memory, one register or several."""
     dtype, targets = dtype_of(plain(op[-1])), vector(operands[0])
     size = dtype.itemsize * len(targets)
+    if "param" in op and m.address(operands[1])[0] not in m.params:  # a function's
+        m.write(targets[0], m.read(_passed(m, operands[1], dtype), dtype))
+        return
     if "param" in op:
         name, offset = m.address(operands[1])
         given = np.frombuffer(m.params[name][offset : offset + size], dtype)
@@ -53,7 +61,18 @@ def load(m: Any, op: Op, operands: Operands) -> None:
 def store(m: Any, op: Op, operands: Operands) -> None:
     """st: to memory, one register or several."""
     dtype, sources = dtype_of(plain(op[-1])), vector(operands[1])
+    if "param" in op:
+        m.write(_passed(m, operands[0], dtype), m.read(sources[0], dtype))
+        return
     who = np.flatnonzero(m.acting)
     memory, index = addresses(m, op, operands[0], dtype.itemsize * len(sources), True, who)
     values = [np.broadcast_to(m.read(s, dtype), m.count)[who] for s in sources]
     memory.store(index, np.stack(values, -1))
+
+
+def _passed(m: Any, operand: str, dtype: np.dtype) -> str:
+    """The register that a parameter of a function is."""
+    name, offset = m.address(operand)
+    if offset or m.width(name) != 8 * dtype.itemsize:
+        raise Fault("passes a part of a parameter")
+    return name

@@ -4,6 +4,7 @@ at shapes of a few elements."""
 import functools
 from typing import Any
 
+from ..cache import load_or_make
 from ..device import nvrtc
 from ..device.simt import Simt
 from ..errors import KernelError
@@ -40,5 +41,9 @@ class PtxDevice(Simt):
 
 @functools.cache
 def module(stem: str, arch: str) -> PtxModule:
-    """The PTX of kernels/<stem>.cu, compiled now."""
-    return PtxModule(nvrtc.compiled(source(stem), f"kernels/{stem}.cu", arch).ptx)
+    """The PTX of kernels/<stem>.cu, from the user's cache folder or compiled now."""
+    given = source(stem), f"kernels/{stem}.cu", arch
+    made = load_or_make(
+        nvrtc.cache_key(*given), ".ptx", lambda: nvrtc.compiled(*given).ptx.encode()
+    )
+    return PtxModule(made.read_text("utf-8"))

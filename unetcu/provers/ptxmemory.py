@@ -35,7 +35,9 @@ class Memory:
         """In words for messages."""
         raise NotImplementedError
 
-    def at(self, address: np.ndarray, owner: np.ndarray, size: int, write: bool) -> np.ndarray:
+    def at(
+        self, address: np.ndarray, owner: np.ndarray, size: int, write: bool, multiple: int
+    ) -> np.ndarray:
         """Indices (accesses, size) of the bytes; Fault if they may not be read or written."""
         verb = f"writes {size} bytes" if write else f"reads {size} bytes"
         first, last = self.find(address, owner), self.find(address + (size - 1), owner)
@@ -44,7 +46,7 @@ class Memory:
         state = np.where(outside[:, None], NOTHING, self.state[index])
         unwritten = ((state == ROOM) | (state == MISSING)).any(1) & (not write)
         for wrong, what in (
-            (address % size != 0, f"at an address that is no multiple of {size}"),
+            (address % multiple != 0, f"at an address that is no multiple of {multiple}"),
             (outside | (state == NOTHING).any(1), "outside its memory"),
             ((state >= CONSTANT).any(1) & write, "that are read-only"),
             (unwritten, "that were never written"),

@@ -43,6 +43,7 @@ class Entry:
     name: str
     params: list[tuple[str, int]]
     most_threads: int  # of __launch_bounds__, or 1024
+    bounded: bool = False  # there is such a line
     code: list[Instruction] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
     bits: dict[str, int] = field(default_factory=dict)
@@ -60,26 +61,32 @@ class Table:
 
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
-_ENTRY = re.compile(r"\.entry\s+(\w+)\s*\(([^)]*)\)([^{]*)\{")
+_ENTRY = re.compile(r"\.(entry|func)\s*(\([^)]*\))?\s*(\w+)\s*\(([^)]*)\)([^{;]*)\{")
 _PARAM = re.compile(r"\.param\s+((?:\.\w+\s+(?:\d+\s+)?)+)(\w+)(?:\[(\d+)\])?")
 _ARRAY = re.compile(r"\.(\w+)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([$\w]+)((?:\[\d*\])*)")
 _LABEL = re.compile(r"([$\w]+)\s*:(?!:)\s*")
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*inlined_at\s+(\d+)\s+(\d+))?")
 
 
-def parse(text: str) -> tuple[dict[str, Entry], list[Table]]:
-    """Every kernel of a PTX text by name, and its constant arrays."""
+def parse(text: str) -> tuple[dict[str, Entry], dict[str, Entry], list[Table]]:
+    """Every kernel of a PTX text by name, the functions that they call, and constant arrays."""
     text = _COMMENT.sub(lambda m: "\n" * m[0].count("\n"), text)
     files = dict(re.findall(r'^\s*\.file\s+(\d+)\s+"(.*?)"', text, re.M))
-    entries, tables, outside, at = {}, [], "", 0
+    entries: dict[str, Entry] = {}
+    functions: dict[str, Entry] = {}
+    tables, outside, at = [], "", 0
     for head in _ENTRY.finditer(text):
         end = _closing(text, head.end())
         outside += text[at : head.start()]
         at = end
-        params = [(n, _bytes(t) * int(c or 1)) for t, n, c in _PARAM.findall(head[2])]
-        bounds = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", head[3])
+        results, params = (
+            [(n, _bytes(t) * int(c or 1)) for t, n, c in _PARAM.findall(text)]
+            for text in (head[2] or "", head[4])
+        )
+        bounds = re.search(r"\.(?:maxntid|reqntid)\s+([\d, ]+)", head[5])
         most = math.prod(map(int, bounds[1].split(","))) if bounds else 1024
-        entry = entries[head[1]] = Entry(head[1], params, most)
+        entry = Entry(head[3], [*results, *params], most, bounds is not None)
+        (entries if head[1] == "entry" else functions)[entry.name] = entry
         _read_body(entry, text[head.end() : end - 1], text.count("\n", 0, head.end()) + 1, files)
     outside += text[at:]
     shared = re.findall(r"^.*\.shared\b[^;]*(?=;)", outside, re.M)
@@ -88,7 +95,7 @@ def parse(text: str) -> tuple[dict[str, Entry], list[Table]]:
             _place_shared(entry, declared)
     for declared in re.findall(r"^[^\n;]*\.(?:const|global)\s[^;]*(?=;)", outside, re.M):
         tables.append(_table(declared))
-    return entries, tables
+    return entries, functions, tables
 
 
 def _bytes(kind: str) -> int:
@@ -117,6 +124,10 @@ def _read_body(entry: Entry, body: str, first: int, files: dict[str, str]) -> No
                 entry.bits.update(dict.fromkeys(each, BITS[kind]))
         elif statement.startswith(".shared"):
             _place_shared(entry, statement)
+        elif statement.startswith(".param"):  # of a call
+            array = _ARRAY.match(".x " + statement.removeprefix(".param"))
+            name, size, _ = _size(array)
+            entry.bits[name] = 8 * size
         elif statement.startswith(".local"):
             entry.local += _size(_ARRAY.match(statement))[1]
         elif statement.endswith(":"):

@@ -17,13 +17,13 @@ U32 = np.dtype(np.uint32)
 
 
 def _barrier(m: Any, op: Op, operands: Operands) -> np.ndarray:
-    """bar.sync 0: go on when all threads of the block are here."""
+    """bar.sync 0: go on when all threads of the block are here, but for those that have ended."""
     if op[1] == "warp":
         return _hold(m, _warp_ready(m, operands[-1]))
     if "sync" not in op or len(operands) != 1:
         raise NotImplementedError(".".join(op))
-    here = np.bincount(m.owner[m.acting], minlength=int(m.owner[-1]) + 1)
-    return _hold(m, (here == m.threads)[m.owner])
+    missing = np.bincount(m.owner[m.alive & ~m.acting], minlength=int(m.owner[-1]) + 1)
+    return _hold(m, (missing == 0)[m.owner])
 
 
 def _hold(m: Any, ready: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def _hold(m: Any, ready: np.ndarray) -> np.ndarray:
 
 
 def _warp_ready(m: Any, members: str) -> np.ndarray:
-    """Which threads belong to a warp whose named members are all here."""
+    """Which threads belong to a warp whose named members are all here, or have ended."""
     warp = m.owner * -(-m.threads // 32) + m.thread // 32
     given = np.broadcast_to(m.read(members, U32), m.count)
     masks = np.zeros(int(warp[-1]) + 1, np.uint32)  # as those that act have it
@@ -45,7 +45,7 @@ def _warp_ready(m: Any, members: str) -> np.ndarray:
         raise Fault("is no member of what it takes part in", int(np.argmax(outside)))
     named = masks[warp] & own != 0
     # Lanes that a warp at the end of the block does not have are not waited for.
-    missing = np.bincount(warp[named & ~m.acting], minlength=int(warp[-1]) + 1)
+    missing = np.bincount(warp[named & m.alive & ~m.acting], minlength=int(warp[-1]) + 1)
     return (missing == 0)[warp]
 
 
@@ -119,10 +119,9 @@ def _copy_async(m: Any, op: Op, operands: Operands) -> None:
     content = np.zeros((who.size, size), np.uint8)  # what is not asked for becomes zero
     for count in set(wanted.tolist()) - {0}:
         some = np.flatnonzero(wanted == count)
-        if count != size:
-            raise NotImplementedError(f"cp.async of {count} of {size} bytes")
-        memory, index = addresses(m, ("ld", "global"), operands[1], size, False, who[some])
-        content[some] = memory.data[index]
+        op = ("ld", "global")
+        memory, index = addresses(m, op, operands[1], count, False, who[some], size)
+        content[some, :count] = memory.data[index]
     shared.state[to] = ROOM  # on its way: nobody may read it now
     m.copies.append([who, m.groups[who].copy(), to, content])
 
