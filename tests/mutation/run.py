@@ -6,8 +6,8 @@
 
 A mutant is killed when a case gives a wrong number, an error or no end, in forward order with guard
 pages behind the arrays, in reverse order with guard pages before them, or in checked mode. Of a
-deleted barrier only checked mode is asked, which must flag each of them. equivalent.tsv lists mutants that change
-nothing one could see, each with its reason; they are not counted.
+deleted barrier only checked mode is asked, which must flag each of them. equivalent.tsv lists
+mutants that change nothing one could see, each with its reason; they are not counted.
 """
 
 import argparse

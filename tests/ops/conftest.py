@@ -8,7 +8,6 @@ from unetcu import gemm
 from unetcu.device import Cpu
 from unetcu.ops import conv3x3
 
-
 DEVICES = ["cpu", "simt:guard", "simt:reverse,guard-before", "simt:shuffled", CUDA]
 
 
