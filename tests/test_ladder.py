@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from gpus import CUDA
 
 from unetcu.device import device
 from unetcu.errors import ShapeError
 from unetcu.kernel import constants, entries
 from unetcu.provers.ladder import convolve, launch_of, rungs
 
-DEVICES = ["simt", "simt:reverse", "simt:guard", "simt:guard-before", "simt:checked"]
+DEVICES = ["simt:guard", "simt:reverse,guard-before", "simt:shuffled", "simt:checked", CUDA]
 U = 2.0**-24
 SHAPES = [  # N, H, W, C, K
     (1, 3, 3, 1, 1),
