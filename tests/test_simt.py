@@ -1,5 +1,6 @@
 """The SIMT runtime: blocks, barriers, memory, errors. Kernels are in tests/simt/runtime.cu."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,9 @@ def test_orders(kernels: Unit) -> None:
     assert one == turns("shuffled", 1)
     assert one != two
     assert one not in (turns("forward"), turns("reverse"))
-    assert sorted(i % 70 for i in one[:70]) == list(range(70))  # a block at a time
+    threads = [i % 70 for i in one[:70]]  # a block at a time
+    assert sorted(threads) == list(range(70))
+    assert threads not in (list(range(70)), list(range(69, -1, -1)))
 
 
 def poisoned(module: Any) -> bool:
@@ -187,3 +190,13 @@ def test_errors_of_arithmetic_and_stack(kernels: Unit) -> None:
     assert said == start.format("recurse") + (
         "its local variables need more than the 64 KB of a thread's stack"
     )
+
+
+def test_errors_leave_nothing_behind(kernels: Unit) -> None:
+    def pieces_of_memory() -> int:
+        for _ in range(30):
+            error(kernels, "divergent", 1, 64, np.zeros(64, i32), workers=1)
+        return Path("/proc/self/maps").read_text().count("\n")
+
+    if Path("/proc/self/maps").exists():
+        assert abs(pieces_of_memory() - pieces_of_memory()) < 30

@@ -103,10 +103,11 @@ def test_blocks_over_threads(kernels: Unit, order: str) -> None:
 
 def test_the_first_block_that_fails_is_reported(kernels: Unit) -> None:
     x, y = np.zeros(4, f32), np.zeros(4, f32)
-    for _ in range(5):
-        far = np.int64(100)
-        said = error(kernels, "reach", 500, 4, x, y, far, np.int64(0), guard="after", workers=4)
-        assert said.startswith("reach: block (1,0,0)")
+    for order, first in (("forward", 0), ("reverse", 499)):
+        for _ in range(20):
+            how = {"order": order, "guard": "after", "workers": 4}
+            said = error(kernels, "cast_away", 500, 4, x, y, **how)
+            assert said.startswith(f"cast_away: block ({first},0,0)")
 
 
 def test_launches_from_several_python_threads(kernels: Unit) -> None:

@@ -79,6 +79,9 @@ def test_lanes_that_do_not_meet(kernels: Unit) -> None:
         f"wrong_mask: block (0,0,0) thread (1,0,0): __syncwarp at kernels/runtime.cu:{line}: "
         "lane 1 calls with mask 0x55555555, which leaves it out"
     )
+    said = error(kernels, "different_masks", 1, 64, y)
+    assert "lane 1 has come to __syncwarp" in said
+    assert "with mask 0x00000003, lane 0 to __syncwarp" in said
     line = line_of(kernels, "two_collectives")
     assert error(kernels, "two_collectives", 1, 64, y) == (
         "two_collectives: block (0,0,0) thread (16,0,0): lanes of a warp diverge: lane 16 has come "

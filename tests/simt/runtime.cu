@@ -47,6 +47,11 @@ extern "C" __global__ void wrong_mask(int* y) {
   y[threadIdx.x] = 1;
 }
 
+extern "C" __global__ void different_masks(int* y) {
+  if (threadIdx.x < 2) __syncwarp(threadIdx.x ? 3u : 7u);  // here
+  y[threadIdx.x] = 1;
+}
+
 extern "C" __global__ void two_collectives(int* y) {
   if (threadIdx.x < 16)
     y[threadIdx.x] = __any_sync(~0u, 1);
