@@ -6,6 +6,7 @@ None of it needs a GPU.
   unetcu kernels check conv3x3 relu         ... on these files
   unetcu kernels profile conv3x3            sectors, bank conflicts, FLOPs of each source line
   unetcu kernels profile ladder/conv3x3_1_naive --shape 1x34x34x16 --channels 32
+  unetcu kernels profile ladder             the rungs of kernels/ladder beside each other
 
 check compiles each kernel for seven architectures with NVRTC (no warning, no spilled register, no
 more registers and shared memory than kernels/budget.tsv grants), runs it on the SIMT runtime in
@@ -43,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command; 1 if a kernel is not right."""
     known = kernel.stems()
+    if args.what == "profile" and args.files == ["ladder"]:
+        from .provers.compare import compare
+
+        print(compare(_shape(args.shape), args.channels))
+        return 0
     for name in args.files:
         if name not in known:
             raise UsageError(f"there is no kernel file {name!r}; there are {', '.join(known)}")
