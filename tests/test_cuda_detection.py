@@ -247,7 +247,7 @@ def test_gpu_older_than_the_compiler(launched, monkeypatch):
 def test_every_gpu_that_is_there_can_be_used(launched):
     assert problem() is None
     assert problem(1) is None
-    assert str(Cuda(1)) == "cuda:1 (Test Card, sm_90)"
+    assert Cuda(1).describe() == "cuda:1 (Test Card, sm_90)"
     assert Cuda(1).name == "cuda:1"
 
 

@@ -113,6 +113,7 @@ def _closing(text: str, at: int) -> int:
 
 def _read_body(entry: Entry, body: str, first: int, files: dict[str, str]) -> None:
     source = ""
+    passed: dict[str, str] = {}  # parameters of calls: every call has its own of the same names
     for number, statement in _statements(body, first):
         if statement.startswith((".loc ", ".loc\t")):
             source = _place(statement, files) or source
@@ -125,14 +126,16 @@ def _read_body(entry: Entry, body: str, first: int, files: dict[str, str]) -> No
         elif statement.startswith(".shared"):
             _place_shared(entry, statement)
         elif statement.startswith(".param"):  # of a call
-            array = _ARRAY.match(".x " + statement.removeprefix(".param"))
-            name, size, _ = _size(array)
-            entry.bits[name] = 8 * size
+            name, size, _ = _size(_ARRAY.match(".x " + statement.removeprefix(".param")))
+            passed[name] = f"{name}${number}"
+            entry.bits[passed[name]] = 8 * size
         elif statement.startswith(".local"):
             entry.local += _size(_ARRAY.match(statement))[1]
         elif statement.endswith(":"):
             entry.labels[statement[:-1]] = len(entry.code)
         elif statement[0] != ".":
+            if passed:
+                statement = re.sub(r"[$\w]+", lambda m: passed.get(m[0], m[0]), statement)
             entry.code.append(_instruction(statement, number, source))
 
 
