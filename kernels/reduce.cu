@@ -3,7 +3,7 @@
 //   y = sum_i x[i] / divisor       dx[i] = dy / divisor          divisor 1: sum, count: mean
 //
 // Shapes   x, dx (count)   part (slabs), double   y, dy ()
-// Threads  reduce_partial: a block takes a slab of SLAB elements, a thread every BLOCK-th of them, so
+// Threads  reduce_partial: a block takes a slab of SLAB elements, a thread every BLOCK-th of it, so
 //          that a warp reads neighbours. reduce_total: one block adds the parts. The order of the
 //          sum depends on count alone.
 // Shared   2048 bytes: a double a thread.
