@@ -136,11 +136,12 @@ def _on(mode: str, stems: list[str], limit: int | None) -> Prover:
 def _gate(stems: list[str], write_budget: bool) -> tuple[str, list[str]]:
     from .provers import budget, gate
 
-    report = gate.check(stems=stems if len(stems) < len(kernel.stems()) else None)
+    everything = len(stems) == len(kernel.stems())
+    if write_budget and not everything:
+        raise UsageError("--write-budget writes all kernels down: give no FILE")
+    report = gate.check(stems=None if everything else stems)
     print(gate.table(report.rows))
     if write_budget:
-        if len(stems) < len(kernel.stems()):
-            raise UsageError("--write-budget writes all kernels down: give no FILE")
         budget.write(report.rows)
         report.problems = gate.check().problems
     for note in report.notes:
