@@ -90,6 +90,14 @@ def test_lanes_that_take_part():
     assert counts(row(rows, line, "global load", "x"), "requests", "lanes", "sectors") == (1, 1, 1)
 
 
+def test_a_choice_is_one_load_and_one_store():
+    rows, y = profile("chosen", 20)
+    line = line_of("chosen", "choice")
+    for kind, array in (("global load", "x"), ("global store", "y")):
+        assert counts(row(rows, line, kind, array), "requests", "lanes", "sectors") == (1, 32, 4)
+    assert y[:32].tolist() == [0] * 20 + list(range(21, 33))
+
+
 def test_loops_of_different_length():
     # Lane t makes t % 8 + 1 steps: 8 requests, of 32, 28, 24, ... 4 lanes, each of one word.
     rows, _ = profile("some_lanes", 8)

@@ -27,6 +27,13 @@ struct Counted {
   SIMT_COUNTED Counted(U u) : value(static_cast<T>(u)) {}
   template <class U, class = std::enable_if_t<!std::is_same_v<T, U>>>
   SIMT_COUNTED Counted(Counted<U> u) : value(static_cast<T>(u.value)) {}
+  // Copies of the value, not of the class: a compiler then sees what it sees with plain floats. Of
+  // `y[i] = x[i] > 0 ? x[i] : 0` it makes one load and one store.
+  SIMT_COUNTED Counted(const Counted& from) : value(from.value) {}
+  SIMT_COUNTED Counted& operator=(const Counted& from) {
+    value = from.value;
+    return *this;
+  }
   // Explicit, or `condition ? x : 0.0f` would be ambiguous.
   template <class U, class = std::enable_if_t<is_number<U>>>
   SIMT_COUNTED explicit operator U() const {
@@ -47,6 +54,16 @@ struct Counted {
     return negative;
   }
 };
+
+// Vector types are still copied in one piece: a float4 is one access of 16 bytes.
+#define SIMT_WHOLE(NAME, PARAMETERS, ...)                                \
+  NAME() = default;                                                      \
+  __attribute__((always_inline)) NAME PARAMETERS : __VA_ARGS__ {}        \
+  __attribute__((always_inline)) NAME(const NAME& from) { *this = from; } \
+  __attribute__((always_inline)) NAME& operator=(const NAME& from) {     \
+    __builtin_memcpy(static_cast<void*>(this), &from, sizeof(NAME));     \
+    return *this;                                                        \
+  }
 
 template <class T>
 struct Raw {
@@ -106,12 +123,17 @@ SIMT_COMPARISON(<=) SIMT_COMPARISON(>) SIMT_COMPARISON(>=)
     return Counted<T>(                                                            \
         CALL(static_cast<T>(raw(a)), static_cast<T>(raw(b)), static_cast<T>(raw(c)))); \
   }
-#define SIMT_BOTH1(NAME, FLOPS) SIMT_FUNCTION1(NAME##f, std::NAME, FLOPS) SIMT_FUNCTION1(NAME, std::NAME, FLOPS)
-#define SIMT_BOTH2(NAME, FLOPS) SIMT_FUNCTION2(NAME##f, std::NAME, FLOPS) SIMT_FUNCTION2(NAME, std::NAME, FLOPS)
-SIMT_BOTH1(sqrt, 1) SIMT_BOTH1(exp, 1) SIMT_BOTH1(exp2, 1) SIMT_BOTH1(expm1, 1) SIMT_BOTH1(log, 1)
-SIMT_BOTH1(log2, 1) SIMT_BOTH1(log1p, 1) SIMT_BOTH1(sin, 1) SIMT_BOTH1(cos, 1) SIMT_BOTH1(tanh, 1)
-SIMT_BOTH1(fabs, 0) SIMT_BOTH1(floor, 0) SIMT_BOTH1(ceil, 0) SIMT_BOTH1(round, 0) SIMT_BOTH1(rint, 0)
-SIMT_BOTH1(trunc, 0) SIMT_BOTH2(fmax, 0) SIMT_BOTH2(fmin, 0) SIMT_BOTH2(copysign, 0)
+#define SIMT_BOTH1(NAME, FLOPS)                                                   \
+  SIMT_FUNCTION1(NAME##f, std::NAME, FLOPS)                                       \
+  SIMT_FUNCTION1(NAME, std::NAME, FLOPS)
+#define SIMT_BOTH2(NAME, FLOPS)                                                   \
+  SIMT_FUNCTION2(NAME##f, std::NAME, FLOPS)                                       \
+  SIMT_FUNCTION2(NAME, std::NAME, FLOPS)
+SIMT_BOTH1(sqrt, 1) SIMT_BOTH1(exp, 1) SIMT_BOTH1(exp2, 1) SIMT_BOTH1(expm1, 1)
+SIMT_BOTH1(log, 1) SIMT_BOTH1(log2, 1) SIMT_BOTH1(log1p, 1) SIMT_BOTH1(sin, 1)
+SIMT_BOTH1(cos, 1) SIMT_BOTH1(tanh, 1) SIMT_BOTH1(fabs, 0) SIMT_BOTH1(floor, 0)
+SIMT_BOTH1(ceil, 0) SIMT_BOTH1(round, 0) SIMT_BOTH1(rint, 0) SIMT_BOTH1(trunc, 0)
+SIMT_BOTH2(fmax, 0) SIMT_BOTH2(fmin, 0) SIMT_BOTH2(copysign, 0)
 SIMT_BOTH2(pow, 1) SIMT_BOTH2(fmod, 1)
 SIMT_FUNCTION3(fmaf, std::fma, 2) SIMT_FUNCTION3(fma, std::fma, 2)
 SIMT_FUNCTION2(max, std::fmax, 0) SIMT_FUNCTION2(min, std::fmin, 0)
@@ -124,13 +146,14 @@ template <class A, class T = both_t<A>>
 SIMT_COUNTED bool isfinite(A a) { return std::isfinite(raw(a)); }
 
 // Each lane's share of what the warp multiplies and adds.
-__attribute__((always_inline)) inline void mma_16x8x16(Counted<float>* d, const unsigned* a, const unsigned* b, Half format,
-                              Place place) {
+__attribute__((always_inline)) inline void mma_16x8x16(Counted<float>* d, const unsigned* a,
+                                                       const unsigned* b, Half format,
+                                                       Place place) {
   count_flops(2 * 16 * 8 * 16 / 32);
   mma_16x8x16(&d->value, a, b, format, place);
 }
-__attribute__((always_inline)) inline void mma_16x8x8_tf32(Counted<float>* d, const unsigned* a, const unsigned* b,
-                                  Place place) {
+__attribute__((always_inline)) inline void mma_16x8x8_tf32(Counted<float>* d, const unsigned* a,
+                                                           const unsigned* b, Place place) {
   count_flops(2 * 16 * 8 * 8 / 32);
   mma_16x8x8_tf32(&d->value, a, b, place);
 }

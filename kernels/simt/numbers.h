@@ -2,12 +2,17 @@
 // simt.h where `float` already means what a kernel means by it.
 #pragma once
 
+#ifndef SIMT_WHOLE
+#define SIMT_WHOLE(NAME, PARAMETERS, ...)  // profile mode: how they are copied, see counted.h
+#endif
 #define SIMT_VECTORS(T, NAME, ALIGN2, ALIGN4)                                                \
   struct alignas(ALIGN2) NAME##2 {                                                           \
     T x, y;                                                                                  \
+    SIMT_WHOLE(NAME##2, (T a, T b), x(a), y(b))                                              \
   };                                                                                         \
   struct alignas(ALIGN4) NAME##4 {                                                           \
     T x, y, z, w;                                                                            \
+    SIMT_WHOLE(NAME##4, (T a, T b, T c, T d), x(a), y(b), z(c), w(d))                        \
   };                                                                                         \
   SIMT_DEVICE NAME##2 make_##NAME##2(T x, T y) { return NAME##2{x, y}; }                     \
   SIMT_DEVICE NAME##4 make_##NAME##4(T x, T y, T z, T w) { return NAME##4{x, y, z, w}; }

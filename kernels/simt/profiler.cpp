@@ -3,8 +3,8 @@
 //
 // Threads run one after the other here, so requests of a warp are put together afterwards: the n-th
 // time that its lanes come to an instruction since the last barrier is one request. That is what
-// the hardware does wherever lanes skip an instruction for good (guards, loops of different length);
-// where lanes take turns in skipping it, requests come out too few and too full.
+// the hardware does wherever lanes skip an instruction for good (guards, loops of different
+// length); where lanes take turns in skipping it, requests come out too few and too full.
 // An array counts as starting at a multiple of 32 bytes, as allocations on a GPU do.
 #include "profiler.h"
 
@@ -38,7 +38,8 @@ void Profiler::warp_barrier(unsigned warp, uint32_t mask) {
 }
 
 Profiler::Site& Profiler::site(const void* pc, Kind kind, int array) {
-  const auto key = reinterpret_cast<uint64_t>(pc) << 16 ^ static_cast<unsigned>(array + 1) << 3 ^ kind;
+  const uint64_t which = static_cast<unsigned>(array + 1) << 3 | kind;
+  const uint64_t key = reinterpret_cast<uint64_t>(pc) << 16 ^ which;
   Recent& recent = recent_[(key >> 16 ^ key) % recent_.size()];
   if (recent.key != key) {
     const auto [found, is_new] = numbers_.try_emplace(key, sites_.size());

@@ -6,18 +6,19 @@
 
 namespace simt {
 namespace {
-std::string words(unsigned long long x, unsigned long long y, unsigned long long z) {
-  return "(" + std::to_string(x) + "," + std::to_string(y) + "," + std::to_string(z) + ")";
-}
-
+// "(1,0,0)", of the i-th of a grid or block.
 std::string words(unsigned long long i, const uint3& of) {
-  return words(i % of.x, i / of.x % of.y, i / of.x / of.y);
+  return "(" + std::to_string(i % of.x) + "," + std::to_string(i / of.x % of.y) + "," +
+         std::to_string(i / of.x / of.y) + ")";
 }
 
 size_t size_of(char type) {
-  return type == 'd' || type == 'q' || type == 'Q' ? 8 : type == 'h' || type == 'H' ? 2
-         : type == 'b' || type == 'B'                   ? 1
-                                                        : 4;
+  switch (type) {
+    case 'd': case 'q': case 'Q': return 8;
+    case 'h': case 'H': return 2;
+    case 'b': case 'B': return 1;
+    default: return 4;
+  }
 }
 
 // "x[17]", or "x[-1]" for one before it.
@@ -29,7 +30,8 @@ std::string element(const Launch::Array& array, long long offset) {
 }  // namespace
 
 void Checker::report(const Use& use, size_t offset, const std::string& trouble) {
-  const std::string verb = use.how & ATOMIC ? " changes " : use.how & WRITE ? " writes " : " reads ";
+  std::string verb = use.how & WRITE ? " writes " : " reads ";
+  if (use.how & ATOMIC) verb = " changes ";
   std::string place = "byte " + std::to_string(offset) + " of the dynamic shared memory";
   if (use.kind == Use::ARRAY) place = element(*use.array, offset);
   if (use.kind == Use::STATIC)
