@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "foundations": "unetcu errors rng progress tiles threads cache kernel simtbuild",
     "device": "gemm device device.*",
-    "provers": "provers provers.*",
     "engine": "graph autograd parameters",
     "ops": "ops ops.*",
     "network": "unet optim",
+    "provers": "provers provers.*",
     "images": "files files.* data data.* synth synth.em synth.phase synth.shapes"
     " scores scores.* augment weightmap",
     "models": "memory checkpoint pictures infer",

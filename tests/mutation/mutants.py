@@ -172,5 +172,6 @@ def _depth(text: str, at: int) -> int:
 
 def _is_code(text: str, at: int) -> bool:
     line = text[text.rfind("\n", 0, at) + 1 : at]
-    bounds = "__launch_bounds__" in line  # registers only: the compile gate's matter
-    return "//" not in line and not bounds and not line.lstrip().startswith("#")
+    # Registers are the compile gate's matter, and a static_assert runs nowhere.
+    runs = not re.search(r"__launch_bounds__|\bstatic_assert\b", line)
+    return runs and "//" not in line and not line.lstrip().startswith("#")
