@@ -205,6 +205,11 @@ extern "C" __global__ void cast_away(const float* x, float* y) {
   y[threadIdx.x] = 1.0f;
 }
 
+extern "C" __global__ void all_fail(volatile int* y, int delay) {
+  for (int i = 0; blockIdx.x == 0 && i < delay; ++i) y[0] = i;
+  if (y[0] >= 0) __syncwarp(2u);
+}
+
 extern "C" __global__ void turns(int* y, int* count) {
   y[atomicAdd(count, 1)] = blockIdx.x * blockDim.x + threadIdx.x;
 }
