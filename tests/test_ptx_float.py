@@ -36,13 +36,12 @@ def test_multiply_add_is_rounded_once(rng):
         part = slice(i, i + 1000)
         got = one("fma.rn.f32 {0}, {1}, {2}, {3}", "float32", a[part], b[part], c[part])
         assert np.array_equal(got, np.float32(right[part]), equal_nan=True)
-    # The sum in float64 lies exactly between two float32: only what it lost decides.
-    x, y, z = np.float32([1, 1]), np.float32([2**-24, 2**-24]), np.float32([1, 1])
-    tie = one("fma.rn.f32 {0}, {1}, {2}, {3}", "float32", x, y, z)
-    assert tie.tolist() == [1, 1]
-    x, y = np.float32([1 + 2**-23] * 2), np.float32([2**-24 + 2**-47, 2**-24])
-    up = one("fma.rn.f32 {0}, {1}, {2}, {3}", "float32", x, y, z)
-    assert up.tolist() == [1 + 2**-23, 1 + 2**-23]
+    # Rounded to float64, these sums lie halfway between two float32; what was lost decides.
+    e = 2.0**-23
+    a, b = np.float32([1 + e, -1 - e, 1, -1]), np.float32([1 - e, 1 - e, 1, 1]) * np.float32(e / 2)
+    c = np.float32([1 + e, -1 - e, 1 + e, -1 - e])
+    got = one("fma.rn.f32 {0}, {1}, {2}, {3}", "float32", a, b, c)
+    assert got.tolist() == [1 + e, -1 - e, 1 + 2 * e, -1 - 2 * e]
 
 
 @pytest.mark.parametrize("mode", ["rm", "rp", "rz"])

@@ -104,6 +104,19 @@ def copy(
     return y
 
 
+def test_what_a_copy_will_replace_may_not_be_read():
+    text = """extern "C" __global__ void k(const float* x, float* y) {
+      __shared__ __align__(16) float tile[4];
+      for (int j = 0; j < 4; j++) tile[j] = 1;
+      unsigned to = (unsigned)__cvta_generic_to_shared(tile);
+      y[0] = tile[3];
+      asm volatile("cp.async.ca.shared.global [%0], [%1], 16;" :: "r"(to), "l"(x) : "memory");
+      y[1] = tile[3];
+    }"""
+    with pytest.raises(PtxError, match=r"cu:7: reads 4 bytes that were never written: byte 12"):
+        cuda(text).launch("k", (1,), (1,), [np.ones(4, np.float32), lanes(2)])
+
+
 def test_asynchronous_copies_arrive_when_they_are_waited_for():
     right = np.where(np.arange(128) < 120, np.arange(128), 0)[np.arange(128) ^ 32]
     for wait in ("wait_group 0", "wait_all"):
