@@ -13,6 +13,7 @@ FIXED = np.array([7, 9], np.uint32)  # a seed and a step
 
 
 def of_maxpool2(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/maxpool2.py."""
     edges = [(1, 2, 2, 1), (2, 4, 6, 3), (1, 34, 2, 15), (3, 10, 36, 17), (1, 2, 700, 2)]
 
     def draw() -> tuple:
@@ -24,6 +25,7 @@ def of_maxpool2(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def of_crop_concat(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/crop_concat.py."""
     edges = [((1, 1, 1, 1), 1, 0, 0), ((2, 3, 5, 3), 2, 2, 4), ((1, 16, 17, 33), 15, 0, 8)]
 
     def draw() -> tuple:
@@ -43,12 +45,14 @@ def of_crop_concat(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def of_relu(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/relu.py."""
     edges = [((),), ((1,),), ((255,),), ((256,),), ((257,),), ((3, 5, 7, 9),)]
     for (dims,), kind in draws(count, edges, lambda: (image(rng, 1, 32, 12000),)):
         yield Case("relu", relu.ReLU, (dims,), (1, 1), (*dims, 1)[-1], kind, chooses=True)
 
 
 def of_dropout(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/dropout.py."""
     edges = [((1,),), ((255,),), ((513,),), ((2, 3, 5, 7),)]
     for (dims,), kind in draws(count, edges, lambda: (image(rng, 1, 32, 12000),)):
         rate = (
@@ -86,6 +90,7 @@ def _with_step(case: Case, rng: np.random.Generator) -> Arrays:
 
 
 def of_softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/softmax_loss.py."""
     edges = [
         *((1, 1, 1, 2), (2, 3, 5, 3), (1, 16, 17, 2), (1, 1, 900, 4), (3, 20, 21, 17)),
         *((1, 260, 300, 2), (2, 1, 1, 1)),
@@ -131,6 +136,7 @@ def _of_the_loss(arrays: Arrays, dy: np.ndarray) -> Arrays:
 
 
 def of_elementwise(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/elementwise.py."""
     edges = [((1,), ()), ((257,), (257,)), ((2, 3, 5, 7), (7,)), ((4, 65), ())]
 
     def draw() -> tuple:
@@ -144,6 +150,7 @@ def of_elementwise(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def of_reduce(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/reduce.py."""
     edges = [((1,),), ((255,),), ((256,),), ((257,),), ((3, 5, 7, 9),), ((270_001,),)]
     for (dims,), kind in draws(count, edges, lambda: (image(rng, 1, 40, 30000),)):
         yield Case("reduce", reduce.Sum, (dims,), (prod(dims), 1), dims[-1], kind)
@@ -151,6 +158,7 @@ def of_reduce(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def of_reshape(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/reshape.py."""
     del rng, count
     for dims, to in (((2, 3, 4, 16), (6, 64)), ((5, 33), (33, 5)), ((7,), (7, 1))):
         yield Case("reshape", reshape.Reshape, (dims,), (1, 1), dims[-1], options={"to": to})

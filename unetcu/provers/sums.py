@@ -10,6 +10,7 @@ from .judge import Arrays, Case
 
 
 def of_conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/conv3x3.py."""
     edges = [
         *((1, 3, 3, 1, 1), (2, 5, 4, 3, 2), (1, 9, 12, 8, 9), (1, 3, 70, 2, 15)),
         *((3, 10, 7, 15, 17), (1, 18, 18, 16, 16), (1, 19, 35, 17, 33), (1, 34, 10, 33, 64)),
@@ -49,6 +50,7 @@ def _away_from_zero(case: Case, rng: np.random.Generator) -> Arrays:
 
 
 def of_conv1x1(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/conv1x1.py."""
     edges = [
         *((1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (1, 17, 16, 16, 2), (1, 16, 33, 64, 3)),
         *((3, 20, 13, 33, 5), (1, 1, 900, 8, 2)),
@@ -71,6 +73,7 @@ def of_conv1x1(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def of_matmul(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/matmul.py."""
     edges = [
         *((1, 1, 1), (5, 3, 2), (16, 16, 16), (33, 64, 65), (64, 200, 3), (2, 1, 300)),
         *((1500, 5, 3), (2050, 17, 2)),  # more rows than one slab has
@@ -84,6 +87,7 @@ def of_matmul(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def of_upconv2(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/upconv2.py."""
     edges = [
         *((1, 1, 1, 1, 1), (2, 3, 5, 3, 2), (1, 8, 9, 16, 8), (1, 17, 16, 17, 33)),
         *((3, 2, 33, 33, 16), (1, 1, 130, 64, 15), (1, 40, 33, 3, 5), (1, 27, 80, 16, 3)),
