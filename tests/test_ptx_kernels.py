@@ -12,7 +12,7 @@ from unetcu.ops.conv3x3 import Conv3x3
 from unetcu.provers import ladder
 from unetcu.provers.cases import cases
 from unetcu.provers.judge import Case, judge, right, run
-from unetcu.provers.ptxdevice import PtxDevice
+from unetcu.provers.ptx.device import PtxDevice
 
 TINY = 900  # numbers in a case's inputs
 

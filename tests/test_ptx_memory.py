@@ -195,7 +195,7 @@ def test_barrier_behind_code_at_the_end_of_the_text():
 
 
 def test_kernel_that_does_not_end(monkeypatch):
-    monkeypatch.setattr("unetcu.provers.ptx.MOST_STEPS", 1000)
+    monkeypatch.setattr("unetcu.provers.ptx.machine.MOST_STEPS", 1000)
     with pytest.raises(PtxError, match="does not end"):
         program("$L: bra.uni $L;", 1).launch("k", (1,), (1,), [lanes(1)])
 

@@ -123,7 +123,7 @@ def _provers(stems: list[str], write_budget: bool) -> Iterator[tuple[str, Prover
 
 
 def _ptx() -> Device:
-    from .provers.ptxdevice import PtxDevice
+    from .provers.ptx.device import PtxDevice
 
     nvrtc.version()  # DeviceError if there is none
     return PtxDevice()

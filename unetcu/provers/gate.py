@@ -20,7 +20,7 @@ from ..device import nvrtc
 from ..errors import KernelError
 from . import budget
 from .budget import Figures
-from .ptxcalls import kernels
+from .ptx.calls import kernels
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)  # Turing, Ampere, ..., Blackwell for desks
 FEW = (75, 90, 120)  # for a quick look

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .ptxaccess import load, plain, store
-from .ptxbits import BIT_OPS
-from .ptxconvert import convert
-from .ptxfloat import added, exact, flushed, fused, narrow
-from .ptxregisters import bits, dtype_of, vector
+from .access import load, plain, store
+from .bits import BIT_OPS
+from .convert import convert
+from .float import added, exact, flushed, fused, narrow
+from .registers import bits, dtype_of, vector
 
 Op = tuple[str, ...]
 Operands = tuple[str, ...]

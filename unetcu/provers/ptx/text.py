@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..errors import KernelError
+from ...errors import KernelError
 
 BITS = {"pred": 1, "b128": 128}
 BITS.update({f"{k}{n}": n for k in "busf" for n in (8, 16, 32, 64)})

@@ -4,12 +4,12 @@ at shapes of a few elements."""
 import functools
 from typing import Any
 
-from ..cache import load_or_make
-from ..device import nvrtc
-from ..device.simt import Simt
-from ..errors import KernelError
-from ..kernel import entries, source
-from .ptx import PtxModule
+from ...cache import load_or_make
+from ...device import nvrtc
+from ...device.simt import Simt
+from ...errors import KernelError
+from ...kernel import entries, source
+from .machine import PtxModule
 
 
 class PtxDevice(Simt):

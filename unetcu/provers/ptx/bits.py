@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .ptxregisters import dtype_of
+from .registers import dtype_of
 
 Op = tuple[str, ...]
 Operands = tuple[str, ...]

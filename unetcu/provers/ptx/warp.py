@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .ptxaccess import addresses
-from .ptxmemory import ROOM, Fault
-from .ptxops import Handler, Op, Operands
-from .ptxregisters import vector
+from .access import addresses
+from .memory import ROOM, Fault
+from .ops import Handler, Op, Operands
+from .registers import vector
 
 U32 = np.dtype(np.uint32)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .ptxmemory import SHARED, Fault
-from .ptxregisters import dtype_of, vector
+from .memory import SHARED, Fault
+from .registers import dtype_of, vector
 
 Op = tuple[str, ...]
 Operands = tuple[str, ...]

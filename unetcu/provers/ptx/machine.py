@@ -17,12 +17,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .ptxcalls import kernels
-from .ptxmemory import SHARED, Fault, Global, Memory, Shared
-from .ptxops import OPS
-from .ptxregisters import Registers
-from .ptxtext import Entry, Instruction, PtxError
-from .ptxwarp import WARP_OPS
+from .calls import kernels
+from .memory import SHARED, Fault, Global, Memory, Shared
+from .ops import OPS
+from .registers import Registers
+from .text import Entry, Instruction, PtxError
+from .warp import WARP_OPS
 
 __all__ = ["PtxError", "PtxModule"]
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from .ptxtext import Entry, Instruction, Table, parse
+from .text import Entry, Instruction, Table, parse
 
 
 def kernels(text: str) -> tuple[dict[str, Entry], list[Table]]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .ptxfloat import flushed, narrow
-from .ptxregisters import dtype_of
+from .float import flushed, narrow
+from .registers import dtype_of
 
 ROUNDED = {"rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil}
 DIRECTIONS = ("rz", "rm", "rp")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .ptxmemory import Fault
-from .ptxtext import split
+from .memory import Fault
+from .text import split
 
 BOOL = np.dtype(bool)
 _ADDRESS = re.compile(r"\[\s*([%$\w]+)\s*(?:\+\s*(-?\w+)\s*)?\]")
