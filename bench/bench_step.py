@@ -14,9 +14,9 @@ NETS = [(3, 16, 188), (3, 32, 316), (4, 16, 572), (4, 64, 188)]  # depth, base, 
 
 
 @pytest.mark.parametrize(("depth", "base", "tile"), NETS)
-def test_training_step(benchmark, depth, base, tile):
+def test_training_step(benchmark, on, depth, base, tile):
     settings = Settings(depth=depth, base=base, tile=tile)
-    net = UNet(depth, base)
+    net = UNet(depth, base, on=on)
     trainer = Trainer(net, settings, total=100)
     rng = np.random.default_rng(0)
     out = settings.tile_out
@@ -31,17 +31,17 @@ def test_training_step(benchmark, depth, base, tile):
 
 
 @pytest.mark.parametrize(("depth", "base", "tile"), NETS)
-def test_inference(benchmark, depth, base, tile):
-    net = UNet(depth, base)
+def test_inference(benchmark, on, depth, base, tile):
+    net = UNet(depth, base, on=on)
     x = np.random.default_rng(0).standard_normal((tile, tile, 1), np.float32)
     benchmark.pedantic(softmax, (net, x), rounds=3, warmup_rounds=1)
     flops = sum(layer.flops for layer in net.layers(tile, tile))
     benchmark.extra_info["GFLOP/s"] = round(flops / benchmark.stats.stats.median / 1e9, 1)
 
 
-def test_tensor_overhead(benchmark):
+def test_tensor_overhead(benchmark, on):
     """What the graph itself costs: a chain of 1000 additions of one number, there and back."""
-    one = Tensor(np.ones(()), needs_grad=True)
+    one = Tensor(np.ones((), np.float32), on, needs_grad=True)
 
     def chain():
         y = one

@@ -1,6 +1,6 @@
 """Benchmarks: `pytest bench` times every op and a training step with pytest-benchmark.
 
-Each file times one op at the sizes of one layer of the paper's network and of the small default
+`pytest bench --on cuda` (or simt) times the CUDA kernels there. Each file times one op at the sizes of one layer of the paper's network and of the small default
 network, and reports GFLOP/s or GB/s beside the time. Times belong to the machine they were taken
 on: compare columns of one run, never figures of two.
 """
@@ -9,33 +9,56 @@ import numpy as np
 import pytest
 
 from unetcu.autograd import Tensor
+from unetcu.device import device
+
+
+def pytest_addoption(parser):
+    parser.addoption("--on", default="cpu", help="the device to time: cpu, cuda, cuda:N or simt")
 
 
 @pytest.fixture
-def random():
+def on(request):
+    """The device that is timed."""
+    return device(request.config.getoption("--on"))
+
+
+@pytest.fixture
+def random(on):
     """random(shape, needs_grad=True) -> a float32 Tensor of normal numbers."""
     rng = np.random.default_rng(0)
 
     def make(shape, needs_grad=True):
-        return Tensor(rng.standard_normal(shape, dtype=np.float32), needs_grad=needs_grad)
+        return Tensor(rng.standard_normal(shape, dtype=np.float32), on, needs_grad=needs_grad)
 
     return make
 
 
 @pytest.fixture
-def time_op(benchmark):
+def time_op(benchmark, on):
     """time_op(op, inputs, direction, flops=..., **options): time forward or backward alone."""
+
+    wait = getattr(on, "synchronize", lambda: None)  # a GPU's launches return before they are done
+
+    def forward(op, inputs, options):
+        op(*inputs, **options)
+        wait()
+
+    def backward(dy, y):
+        y.backward(dy)
+        wait()
 
     def run(op, inputs, direction, flops=0, **options):
         if direction == "forward":
-            benchmark(op, *inputs, **options)
+            benchmark(forward, op, inputs, options)
         else:
 
             def fresh():  # a graph can be used once, so each round gets its own
                 y = op(*inputs, **options)
-                return (np.ones(y.shape, np.float32), y), {}
+                dy = on.put(np.ones(y.shape, np.float32))
+                wait()
+                return (dy, y), {}
 
-            benchmark.pedantic(lambda dy, y: y.backward(dy), setup=fresh, rounds=5, warmup_rounds=1)
+            benchmark.pedantic(backward, setup=fresh, rounds=5, warmup_rounds=1)
         seconds = benchmark.stats.stats.median
         read = sum(t.data.nbytes for t in inputs)
         benchmark.extra_info["GB/s of its inputs"] = round(read / seconds / 1e9, 2)
