@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from fakecuda import driver, launched  # noqa: F401  (fixtures)
 
 DEVICES = ["cpu"]
 

@@ -63,6 +63,8 @@ BUGS = {
     "no_syncwarp": Bug(EITHER, threads=32),
     "no_syncwarp_before_rewrite": Bug(SYNCWARP, threads=32),
     "syncwarp_of_each_half": Bug(EITHER, threads=32),
+    "syncwarps_of_both_halves": Bug(SYNCWARP, threads=32),
+    "one_warp_writes_what_two_have_read": Bug(BARRIER),
     "shuffle_is_no_barrier": Bug(SYNCWARP, threads=32),
     "syncwarp_between_warps": Bug(EITHER),
     "same_value_from_two_warps": Bug(EITHER),
@@ -96,6 +98,8 @@ BUGS = {
     ),
     "writes_under_a_copy": Bug(IN_FLIGHT.format("writes"), threads=32),
     "changes_the_source_of_a_copy": Bug(IN_ARRAY + "__syncwarp", threads=32),
+    "changes_the_source_behind_a_barrier": Bug(IN_ARRAY + "__syncwarp", threads=32),
+    "barrier_before_the_wait": Bug(f"({IN_FLIGHT.format('reads')}|{SYNCWARP})", threads=32),
     "two_blocks_write_one_element": Bug(r"writes y\[\d+\], " + BLOCKS.format("written"), blocks=2),
     "reads_what_a_block_writes": Bug(IN_ARRAY + "__syncwarp"),
     "writes_what_a_block_has_read": Bug(BLOCKS.format("(read|written)"), blocks=2),
@@ -104,6 +108,11 @@ BUGS = {
     "sums_into_one_element": Bug(IN_ARRAY + "__syncwarp"),
     "reads_among_atomics": Bug(
         IN_ARRAY + "__syncwarp", x=np.ones(N, np.int32), y=zeros(N, np.int32)
+    ),
+    "reads_among_atomics_of_two_warps": Bug(
+        r"byte 0 of count, which thread .* has (read|written) at .*; no __sync(warp|threads) lies",
+        x=np.ones(N, np.int32),
+        y=zeros(N, np.int32),
     ),
     "writes_through_const": Bug(r"writes x\[\d+\], but the kernel takes x as const"),
     "overlapping": Bug(
@@ -157,6 +166,14 @@ def test_reports_are_the_same_between_guard_pages(guard):
     assert re.search(BUGS["reads_before"].says, report_of("reads_before", "forward", guard=guard))
 
 
+def test_an_output_that_begins_before_an_input_it_overlaps():
+    whole = zeros(N)
+    with pytest.raises(RuntimeError, match=r"(y|x)\[\d+\], which thread .* has (read|written)"):
+        unit("planted_bugs", "checked").launch(
+            "overlapping", 1, 32, whole[16:], whole[:64], np.int32(0), checked=True
+        )
+
+
 def test_without_addr2line_a_report_names_the_place_in_the_module(tmp_path):
     unit("planted_bugs", "checked")  # compiled here: the other process finds no compiler either
     code = "import test_checker; print(test_checker.report_of('reads_past', 'forward'))"
@@ -193,10 +210,14 @@ def right_cases(rng: np.random.Generator) -> dict[str, tuple[Any, ...]]:
         "chain_of_lanes": (1, 32, x, fresh(1), N, [x[0] + 1]),
         "double_buffer": (1, 64, x, fresh(64), N, np.full(64, x.sum())),
         "pipeline": (1, 64, whole(1024), fresh(64), 1024, None, 4 * 3 * 128),
-        "everybody_reads": (2, 64, x, fresh(N), N, np.full(N, (x[:9] ** 2 * weights).sum())),
+        "everybody_reads": (2, 64, x, fresh(N), N, np.full(N, (x[:9] ** 2 * weights).sum() + x[8])),
         "small_elements": (2, 64, small, fresh(N, np.uint8), N, 3 * (small + turned)),
         "in_place": (2, 64, x, 2 * x[::-1], 100, None),
         "atomics": (4, 64, chosen, np.zeros(4, np.int32), N, 4 * np.bincount(chosen[:64] & 3)),
+        "atomics_of_a_warp": (
+            *(1, 64, chosen, fresh(64, np.int32), N),
+            chosen[:64].reshape(2, 32).sum(1).repeat(32),
+        ),
         "fours": (1, 32, x, fresh(N), N, x[::-1]),
         "local_array": (1, 32, x, fresh(32), N, 28 * x[:32] + 1),
         "shuffles": (1, 64, x, fresh(4), N, x[:64].reshape(2, 32).sum(1)[[0, 1, 1, 0]]),

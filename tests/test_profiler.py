@@ -111,6 +111,14 @@ def test_loops_of_different_length():
     assert counts(row(rows, line, "flops"), "requests", "lanes", "flops") == (8, lanes, lanes)
 
 
+def test_lanes_that_go_step_by_step():
+    rows, _ = profile("in_step", 20)
+    line = line_of("in_step", "step")
+    load = row(rows, line, "global load", "x")
+    assert counts(load, "requests", "lanes", "sectors") == (20, 640, 80)
+    assert counts(row(rows, line, "flops"), "requests", "flops") == (20, 640)
+
+
 def test_bytes():
     rows, _ = profile("bytes", 1)
     line = line_of("bytes", "copy")

@@ -160,5 +160,3 @@ def test_debug_names_the_op_and_the_line(on, monkeypatch):
     with pytest.raises(KernelError, match=r"SoftmaxLoss.*test_simt_training\.py"):
         softmax_loss(z, Tensor(target, where), Tensor(w, where))
     assert net.device is where
-
-

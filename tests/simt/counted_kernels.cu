@@ -107,6 +107,7 @@ extern "C" __global__ void some_lanes(const float* x, float* y, int n) {
   const int t = threadIdx.x;
   float sum = 0;
   for (int k = 0; k <= t % n; ++k) sum += x[k];  // loop
+  __syncthreads();
   y[t] = sum;
 }
 
@@ -132,4 +133,13 @@ extern "C" __global__ void copied(const float* x, float* y, int n) {
 extern "C" __global__ void chosen(const float* x, float* y, int n) {
   const int t = threadIdx.x;
   y[t] = x[t] > n ? x[t] : 0.0f;  // choice
+}
+
+// Lanes go step by step, each waiting for the other.
+extern "C" __global__ void in_step(const float* x, float* y, int n) {
+  const int t = threadIdx.x;
+  float sum = 0;
+  for (int k = 0; k < n; ++k)
+    sum += __shfl_xor_sync(0xffffffffu, x[32 * k + t], 1);  // step
+  y[t] = sum;
 }

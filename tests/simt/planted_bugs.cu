@@ -83,6 +83,26 @@ extern "C" __global__ void syncwarp_of_each_half(const float* x, float* y, int n
   y[t] = part[t ^ 16];  // here
 }
 
+extern "C" __global__ void syncwarps_of_both_halves(const float* x, float* y, int n) {
+  __shared__ float part[32];
+  const int t = threadIdx.x;
+  part[t] = 0;
+  __syncwarp();
+  part[t] = x[t];  // here
+  __syncwarp(t < 16 ? 0x0000ffffu : 0xffff0000u);
+  if (t < 16) y[t] = part[t ^ 16];  // here
+}
+
+extern "C" __global__ void one_warp_writes_what_two_have_read(const float* x, float* y, int n) {
+  __shared__ float word;
+  const int t = threadIdx.x;
+  if (t == 0) word = x[0];
+  __syncthreads();
+  y[t] = word;  // here
+  __syncwarp();
+  if (t == 32) word = 1;  // here
+}
+
 extern "C" __global__ void shuffle_is_no_barrier(const float* x, float* y, int n) {
   __shared__ float part[32];
   const int t = threadIdx.x;
@@ -275,6 +295,28 @@ extern "C" __global__ void changes_the_source_of_a_copy(const float* x, float* y
   y[t] = tile[t];
 }
 
+extern "C" __global__ void changes_the_source_behind_a_barrier(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[128];
+  const int t = threadIdx.x;
+  cp_async<16>(tile + 4 * t, y + 4 * t);  // here
+  cp_async_commit();
+  __syncthreads();
+  y[(4 * t + 8) % 128] = x[t];  // here
+  cp_async_wait<0>();
+  __syncthreads();
+  y[t] = tile[t];
+}
+
+extern "C" __global__ void barrier_before_the_wait(const float* x, float* y, int n) {
+  __shared__ __align__(16) float tile[128];
+  const int t = threadIdx.x;
+  cp_async<16>(tile + 4 * t, x + 4 * t);  // here
+  cp_async_commit();
+  __syncthreads();
+  cp_async_wait<0>();
+  y[t] = tile[(4 * t + 124) % 128];  // here
+}
+
 // ---------------------------------------------------------------- global memory
 extern "C" __global__ void two_blocks_write_one_element(const float* x, float* y, int n) {
   y[threadIdx.x] = x[blockIdx.x];  // here
@@ -313,6 +355,16 @@ extern "C" __global__ void reads_among_atomics(const int* x, int* y, int n) {
   const int t = threadIdx.x;
   atomicAdd(y, x[t]);  // here
   y[1 + t] = y[0];  // here
+}
+
+extern "C" __global__ void reads_among_atomics_of_two_warps(const int* x, int* y, int n) {
+  __shared__ int count;
+  const int t = threadIdx.x;
+  if (t == 0) count = 0;
+  __syncthreads();
+  atomicAdd(&count, x[t]);  // here
+  __syncwarp();
+  y[t] = count;  // here
 }
 
 extern "C" __global__ void writes_through_const(const float* x, float* y, int n) {

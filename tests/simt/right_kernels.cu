@@ -106,7 +106,7 @@ extern "C" __global__ void everybody_reads(const float* x, float* y, int n) {
   float sum = 0;
   for (int i = 0; i < 9; ++i) sum += weights[i] * x[i] * WEIGHTS[i % 4];
   __syncthreads();
-  if (t < 9) weights[t] = sum;
+  if (t < 9) weights[t] += sum;
   __syncthreads();
   y[blockIdx.x * blockDim.x + t] = weights[8];
 }
@@ -136,6 +136,17 @@ extern "C" __global__ void atomics(const int* x, int* y, int n) {
   atomicAdd(&count[x[t] & 3], 1);
   __syncthreads();
   if (t < 4) atomicAdd(&y[t], count[t]);
+}
+
+// Lanes of a warp count together, and read the sum behind a __syncwarp.
+extern "C" __global__ void atomics_of_a_warp(const int* x, int* y, int n) {
+  __shared__ int count[2];
+  const int t = threadIdx.x, warp = t / 32;
+  if (t % 32 == 0) count[warp] = 0;
+  __syncwarp();
+  atomicAdd(&count[warp], x[t]);
+  __syncwarp();
+  y[t] = count[warp];
 }
 
 extern "C" __global__ void fours(const float* x, float* y, int n) {
