@@ -116,7 +116,10 @@ def _with_classes(case: Case, rng: np.random.Generator) -> Arrays:
     dims = case.shapes[0]
     z = rng.standard_normal(dims).astype(np.float32) * np.float32(rng.choice([0.1, 1, 20, 500]))
     t = rng.integers(-2, dims[3] + 2, dims[:3])  # outside of 0 .. classes - 1: to be ignored
-    t = t.astype(rng.choice(["int32", "int64"]))
+    if rng.random() < 0.5:
+        t = t.astype(np.int32)
+    else:  # as 32 bits they would be classes
+        t.flat[1::7] += 2**32
     w = rng.uniform(0, 4, dims[:3]).astype(np.float32)
     if rng.random() < 0.15:
         w[:] = 0  # nothing counts
