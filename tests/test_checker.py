@@ -120,6 +120,7 @@ BUGS = {
         threads=32,
         x=MEMORY[:96],
         y=MEMORY[32:],
+        n=33,
     ),
     "misaligned_load": Bug(
         "reads 16 bytes at once at address 0x.*, which is no multiple of 16", 16
@@ -170,7 +171,7 @@ def test_an_output_that_begins_before_an_input_it_overlaps():
     whole = zeros(N)
     with pytest.raises(RuntimeError, match=r"(y|x)\[\d+\], which thread .* has (read|written)"):
         unit("planted_bugs", "checked").launch(
-            "overlapping", 1, 32, whole[16:], whole[:64], np.int32(0), checked=True
+            "overlapping", 1, 32, whole[1:64], whole[:96], np.int32(0), checked=True
         )
 
 

@@ -98,10 +98,7 @@ void Checker::check(Cell& c, size_t offset, const Use& use) {
     race(use, offset, c.earlier, c.earlier_wrote ? "written" : "read", c.earlier_block);
   if (c.in_flight) in_flight(use, offset, c.write);
   const bool both_atomic = atomic && c.atomic;
-  if (c.written && !both_atomic) {
-    const bool behind = c.others ? c.write.epoch < epoch_ : ordered(c.write, c.write.thread);
-    if (!behind) race(use, offset, c.write, "written", 0);
-  }
+  if (c.written && !both_atomic && !behind_writes(c)) race(use, offset, c.write, "written", 0);
   if (!write) {
     const bool unknown = shared || use.array->uninitialised;
     if (unknown && !c.initialised) unwritten(use, offset);
@@ -109,21 +106,41 @@ void Checker::check(Cell& c, size_t offset, const Use& use) {
     return;
   }
   if (c.lanes && c.read.epoch == epoch_) {
-    const unsigned warp = worker_->now->index / 32;
-    if (c.read.thread / 32u != warp) race(use, offset, c.read, "read", 0);
+    if (!ordered(c.read, c.read.thread)) race(use, offset, c.read, "read", 0);
     if (c.other) race(use, offset, c.other_read, "read", 0);
-    for (const Moment& then : {c.read, c.other_read}) {
-      const bool counts = c.lanes >> then.thread % 32 & 1;
-      if (counts && !ordered(c.read, then.thread)) race(use, offset, then, "read", 0);
-    }
     for (unsigned lane = 0; lane < 32; ++lane) {
-      Moment then = c.read;  // the line may be that of another lane's read
-      then.thread = static_cast<uint16_t>(warp * 32 + lane);
-      if (c.lanes >> lane & 1 && !ordered(then, then.thread)) race(use, offset, then, "read", 0);
+      const unsigned thread = c.read.thread / 32 * 32 + lane;
+      if (!(c.lanes >> lane & 1) || ordered(c.read, thread)) continue;
+      Moment then = c.other_read.thread == thread ? c.other_read : c.read;
+      then.thread = static_cast<uint16_t>(thread);  // the line may be that of another lane's read
+      race(use, offset, then, "read", 0);
     }
   }
-  c.others = both_atomic && c.written && (c.others || !ordered(c.write, c.write.thread));
-  c.write = now(use);
+  remember_write(c, use, atomic);
+}
+
+// Is the running thread ordered behind the last write, and all atomic ones that belong to it?
+bool Checker::behind_writes(const Cell& c) const {
+  if (c.write.epoch < epoch_) return true;
+  if (c.others) return false;
+  if (!c.atomic) return ordered(c.write, c.write.thread);
+  for (unsigned lane = 0; lane < 32; ++lane)
+    if (c.atomics >> lane & 1 && !ordered(c.write, c.write.thread / 32 * 32 + lane)) return false;
+  return true;
+}
+
+void Checker::remember_write(Cell& c, const Use& use, bool atomic) {
+  Moment write = now(use);
+  const uint32_t lane = 1u << write.thread % 32;
+  const bool joins = atomic && c.atomic && c.written && c.write.epoch == epoch_;
+  if (joins && c.write.thread / 32 == write.thread / 32) {
+    c.atomics |= lane;  // as for reads, all share the oldest stamp
+    write.stamp = std::min(write.stamp, c.write.stamp);
+  } else {
+    c.others = joins;
+    c.atomics = lane;
+  }
+  c.write = write;
   c.lanes = 0;
   c.written = c.initialised = true;
   c.other = false;

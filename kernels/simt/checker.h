@@ -45,6 +45,8 @@ class Checker : public Watch {
   bool ordered(const Moment& then, unsigned thread) const;
   void check(Cell& c, size_t offset, const Use& use);
   void next_block(Cell& c);
+  bool behind_writes(const Cell& c) const;
+  void remember_write(Cell& c, const Use& use, bool atomic);
   void remember_read(Cell& c, const Use& use);
   void read_of_array(const Use& use);
   const Launch::Array* array_at(const char* p, bool write) const;

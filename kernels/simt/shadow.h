@@ -28,8 +28,9 @@ struct Cell {
   bool other;              // ... of another warp: only a __syncthreads orders a write behind both
   bool written;            // `write` means something; `lanes` says it for reads
   bool earlier_wrote;      // else it has only read
-  bool atomic;             // `write` was atomic; and
-  bool others;             // so were writes before it that it is not ordered behind
+  bool atomic;             // `write` was atomic; so were those before it that it is not ordered
+  bool others;             // behind: by other warps, and
+  uint32_t atomics;        // by these lanes of its own
   bool in_flight;          // the target of the cp.async at `write`
   bool initialised;        // written at all
 };

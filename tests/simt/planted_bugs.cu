@@ -374,7 +374,7 @@ extern "C" __global__ void writes_through_const(const float* x, float* y, int n)
 }
 
 extern "C" __global__ void overlapping(const float* x, float* y, int n) {
-  y[threadIdx.x] = x[threadIdx.x + 33];  // here
+  y[threadIdx.x] = x[threadIdx.x + n];  // here
 }
 
 // ---------------------------------------------------------------- alignment
