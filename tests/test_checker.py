@@ -54,6 +54,12 @@ IN_FLIGHT = (
 )
 BLOCKS = r"which block \([01],0,0\) thread \(\d+,0,0\) has {} at .*; no barrier orders two blocks"
 
+ATOMICS = Bug(
+    r"byte 0 of count, which thread .* has (read|written) at .*; no __sync(warp|threads) lies",
+    x=np.ones(N, np.int32),
+    y=zeros(N, np.int32),
+)
+
 BUGS = {
     "no_barrier_after_fill": Bug(EITHER),
     "no_barrier_before_refill": Bug(BARRIER),
@@ -109,11 +115,8 @@ BUGS = {
     "reads_among_atomics": Bug(
         IN_ARRAY + "__syncwarp", x=np.ones(N, np.int32), y=zeros(N, np.int32)
     ),
-    "reads_among_atomics_of_two_warps": Bug(
-        r"byte 0 of count, which thread .* has (read|written) at .*; no __sync(warp|threads) lies",
-        x=np.ones(N, np.int32),
-        y=zeros(N, np.int32),
-    ),
+    "reads_among_atomics_of_two_warps": ATOMICS,
+    "one_lane_reads_among_atomics": ATOMICS._replace(threads=32),
     "writes_through_const": Bug(r"writes x\[\d+\], but the kernel takes x as const"),
     "overlapping": Bug(
         r"(writes y|reads x)\[\d+\], which thread .* has (read|written) at .*; no __syncwarp",

@@ -106,7 +106,7 @@ void Checker::check(Cell& c, size_t offset, const Use& use) {
     return;
   }
   if (c.lanes && c.read.epoch == epoch_) {
-    if (!ordered(c.read, c.read.thread)) race(use, offset, c.read, "read", 0);
+    if (!ordered(c.read, c.read.thread)) race(use, offset, c.read, "read", 0);  // its line is known
     if (c.other) race(use, offset, c.other_read, "read", 0);
     for (unsigned lane = 0; lane < 32; ++lane) {
       const unsigned thread = c.read.thread / 32 * 32 + lane;

@@ -314,7 +314,7 @@ extern "C" __global__ void barrier_before_the_wait(const float* x, float* y, int
   cp_async_commit();
   __syncthreads();
   cp_async_wait<0>();
-  y[t] = tile[(4 * t + 124) % 128];  // here
+  if (t == 16) y[t] = tile[4 * t - 4];  // here
 }
 
 // ---------------------------------------------------------------- global memory
@@ -364,7 +364,16 @@ extern "C" __global__ void reads_among_atomics_of_two_warps(const int* x, int* y
   __syncthreads();
   atomicAdd(&count, x[t]);  // here
   __syncwarp();
-  y[t] = count;  // here
+  if (t >= 32) y[t] = count;  // here
+}
+
+extern "C" __global__ void one_lane_reads_among_atomics(const int* x, int* y, int n) {
+  __shared__ int count;
+  const int t = threadIdx.x;
+  if (t == 0) count = 0;
+  __syncwarp();
+  atomicAdd(&count, x[t]);  // here
+  if (t == 30) y[t] = count;  // here
 }
 
 extern "C" __global__ void writes_through_const(const float* x, float* y, int n) {
