@@ -91,8 +91,8 @@ bool run_block(Worker& w) {
   if (w.error.empty()) {
     const std::string overrun = trespass(w);
     if (!overrun.empty())
-      w.error = std::string(w.launch->kernel->name) + ": block (" + std::to_string(w.block.x) + "," +
-                std::to_string(w.block.y) + "," + std::to_string(w.block.z) + "): " + overrun;
+      w.error = std::string(w.launch->kernel->name) + ": block (" + std::to_string(w.block.x) +
+                "," + std::to_string(w.block.y) + "," + std::to_string(w.block.z) + "): " + overrun;
   }
   if (!w.error.empty()) {
     w.spare = w.stacks;  // whatever ran on them is gone
@@ -210,7 +210,8 @@ std::string launch(const Launch& launch) {
     pool_of = getpid();
   }
   Job job(launch);
-  const unsigned workers = launch.watch ? 1 : std::min<unsigned long long>(launch.workers, job.blocks);
+  const unsigned workers =
+      launch.watch ? 1 : std::min<unsigned long long>(launch.workers, job.blocks);
   const Faults faults;
   const SignalStack stack;
   pool->run(job, workers - 1);

@@ -121,8 +121,10 @@ void multiply_tf32(Warp& warp, Meeting& m) {
 void ldmatrix(unsigned* out, int matrices, bool transposed, const void* row, Place place) {
   Worker& w = *current;
   Rows mine{{}, out, matrices, transposed};
-  static const char* const names[] = {"ldmatrix.x1",       "ldmatrix.x2",       "ldmatrix.x4",
-                                      "ldmatrix.x1.trans", "ldmatrix.x2.trans", "ldmatrix.x4.trans"};
+  static const char* const names[] = {
+      "ldmatrix.x1",       "ldmatrix.x2",       "ldmatrix.x4",
+      "ldmatrix.x1.trans", "ldmatrix.x2.trans", "ldmatrix.x4.trans",
+  };
   const char* name = names[matrices / 2 + (transposed ? 3 : 0)];
   if (w.now->index % WARP < 8u * matrices) {  // the other lanes' addresses are not used
     if (reinterpret_cast<uintptr_t>(row) % 16)

@@ -136,7 +136,8 @@ class Module {
     };
     const size_t count = strlen(l.kernel->types);
     if (args.size() != count)
-      refuse(name, "takes " + std::to_string(count) + " arguments, got " + std::to_string(args.size()));
+      refuse(name, "takes " + std::to_string(count) + " arguments, got " +
+                       std::to_string(args.size()));
     std::vector<Value> values(count);
     std::vector<void*> pointers(count);
     for (size_t i = 0; i < count; ++i) {

@@ -95,7 +95,8 @@ SIMT_DEVICE unsigned long long __umul64hi(unsigned long long a, unsigned long lo
   return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 SIMT_DEVICE unsigned __funnelshift_l(unsigned low, unsigned high, unsigned by) {
-  return static_cast<unsigned>(((static_cast<unsigned long long>(high) << 32 | low) << (by & 31)) >> 32);
+  const unsigned long long both = static_cast<unsigned long long>(high) << 32 | low;
+  return static_cast<unsigned>(both << (by & 31) >> 32);
 }
 SIMT_DEVICE unsigned __funnelshift_r(unsigned low, unsigned high, unsigned by) {
   return static_cast<unsigned>((static_cast<unsigned long long>(high) << 32 | low) >> (by & 31));

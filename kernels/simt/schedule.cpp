@@ -26,8 +26,8 @@ void fail(const char* format, ...) {
   Worker& w = *current;
   const uint3 b = w.block, t = w.now->at;
   char head[400];
-  snprintf(head, sizeof head, "%s: block (%u,%u,%u) thread (%u,%u,%u): ", w.launch->kernel->name, b.x,
-           b.y, b.z, t.x, t.y, t.z);
+  snprintf(head, sizeof head, "%s: block (%u,%u,%u) thread (%u,%u,%u): ", w.launch->kernel->name,
+           b.x, b.y, b.z, t.x, t.y, t.z);
   w.error.assign(head).append(text);
   void* abandoned;  // like the block's other fibers; what lies on their stacks is simply dropped
   switch_context(&abandoned, w.main_context);
@@ -83,8 +83,8 @@ bool same(const Place& a, const Place& b) { return a.line == b.line && same(a.fi
     }
     if (told || groups == 4) continue;
     if (!groups++) w.now = &t;
-    used += snprintf(text + used, sizeof text - used, "%u in %s at %s:%d, the first is (%u,%u,%u); ",
-                     count, t.what, t.place.file, t.place.line, t.at.x, t.at.y, t.at.z);
+    used += snprintf(text + used, sizeof text - used,
+                     "%u in %s at %s:%d, the first is (%u,%u,%u); ", count, t.what, t.place.file, t.place.line, t.at.x, t.at.y, t.at.z);
     used = used < sizeof text ? used : sizeof text - 1;
   }
   fail("deadlock, no thread can go on: %s%u of %zu have ended", text, ended, w.threads.size());
@@ -163,7 +163,8 @@ Votes block_barrier(const char* what, bool mine, Place place) {
     t.place = place;
   } else if (!same(w.first->what, what) || !same(w.first->place, place)) {
     const uint3 at = w.first->at;
-    fail("divergent barriers: this thread has come to %s at %s:%d, thread (%u,%u,%u) to %s at %s:%d",
+    fail("divergent barriers: this thread has come to %s at %s:%d, thread (%u,%u,%u) to %s at "
+         "%s:%d",
          what, place.file, place.line, at.x, at.y, at.z, w.first->what, w.first->place.file,
          w.first->place.line);
   }

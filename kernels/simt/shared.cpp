@@ -76,7 +76,8 @@ int look(dl_phdr_info* info, size_t, void* data) {
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const auto& part = info->dlpi_phdr[i];
     const char* start = reinterpret_cast<char*>(info->dlpi_addr + part.p_vaddr);
-    found |= part.p_type == PT_LOAD && search.inside >= start && search.inside < start + part.p_memsz;
+    found |= part.p_type == PT_LOAD && search.inside >= start &&
+             search.inside < start + part.p_memsz;
   }
   for (int i = 0; found && i < info->dlpi_phnum; ++i) {
     const auto& part = info->dlpi_phdr[i];
