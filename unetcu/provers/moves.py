@@ -93,7 +93,7 @@ def of_softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
     """Cases of ops/softmax_loss.py."""
     edges = [
         *((1, 1, 1, 2), (2, 3, 5, 3), (1, 16, 17, 2), (1, 1, 900, 4), (3, 20, 21, 17)),
-        *((1, 260, 300, 2), (2, 1, 1, 1)),
+        *((1, 260, 300, 2), (2, 1, 1, 1), (1, 370, 361, 1)),
     ]
 
     def draw() -> tuple:
