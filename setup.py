@@ -67,7 +67,7 @@ class BuildPython(build_py):
     """Also puts the CUDA sources into the package, where an installed unetcu looks for them."""
 
     def run(self) -> None:
-        """As usual, then the files of kernels that are read at run time to unetcu/_kernels (not when editable)."""
+        """As usual, then what is read at run time to unetcu/_kernels (not when editable)."""
         super().run()
         if self.editable_mode:
             return

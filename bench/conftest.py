@@ -1,8 +1,9 @@
 """Benchmarks: `pytest bench` times every op and a training step with pytest-benchmark.
 
-`pytest bench --on cuda` (or simt) times the CUDA kernels there. Each file times one op at the sizes of one layer of the paper's network and of the small default
-network, and reports GFLOP/s or GB/s beside the time. Times belong to the machine they were taken
-on: compare columns of one run, never figures of two.
+`pytest bench --on cuda` (or simt) times the CUDA kernels there. Each file times one op at the sizes
+of one layer of the paper's network and of the small default network, and reports GFLOP/s or GB/s
+beside the time. Times belong to the machine they were taken on: compare columns of one run, never
+figures of two.
 """
 
 import numpy as np
