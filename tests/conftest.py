@@ -19,3 +19,12 @@ def on(request):
 def rng(request):
     """The same numbers at every run, other numbers for every test."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line for all that needs a GPU and did not find one."""
+    reasons = [str(r.longrepr[-1]) for r in terminalreporter.stats.get("skipped", [])]
+    waiting = [reason for reason in reasons if "no GPU: " in reason]
+    if waiting:
+        why = waiting[0].partition("no GPU: ")[2]
+        terminalreporter.write_line(f"{len(waiting)} tests skipped that need a GPU: {why}")
