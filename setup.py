@@ -18,17 +18,26 @@ ROOT = Path(__file__).resolve().parent
 
 
 class BuildNative(build_ext):
-    """Hands the one extension to CMake."""
+    """Hands all extensions to CMake at once, which also compiles the kernels for _simt."""
 
-    def build_extension(self, ext: Extension) -> None:
+    def build_extensions(self) -> None:
         """Configures and builds; never fails for want of a compiler."""
-        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        target = Path(self.get_ext_fullpath("unetcu._simt")).resolve()
         try:
             reason = cmake(target.parent, Path(self.build_temp).resolve() / "cmake")
         except OSError as error:
             reason = str(error)
         if reason:
-            print(f"unetcu: compiled module not built ({reason}); unetcu will run on NumPy.")
+            print(f"unetcu: compiled modules not built ({reason}); unetcu will run on NumPy.")
+
+    def copy_extensions_to_source(self) -> None:
+        """For an editable install: what was built goes into the checkout."""
+        super().copy_extensions_to_source()
+        inside = self.get_finalized_command("build_py").get_package_dir("unetcu")
+        for built in Path(self.build_lib, "unetcu", "_kernels").glob("*.so"):
+            target = Path(inside, "_kernels")
+            target.mkdir(exist_ok=True)
+            shutil.copy2(built, target)
 
 
 def cmake(output: Path, build: Path) -> str:
@@ -80,6 +89,9 @@ class BuildPython(build_py):
 
 
 setup(
-    ext_modules=[Extension("unetcu._native", sources=["kernels/cpu/native.cpp"], optional=True)],
+    ext_modules=[
+        Extension("unetcu._native", sources=["kernels/cpu/native.cpp"], optional=True),
+        Extension("unetcu._simt", sources=["kernels/simt/module.cpp"], optional=True),
+    ],
     cmdclass={"build_ext": BuildNative, "build_py": BuildPython},
 )
