@@ -2,6 +2,8 @@
 
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,6 +31,22 @@ def test_made_once_and_for_this_user_only(place):
     assert calls == [1]
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert os.listdir(place) == ["k.so"]
+
+
+def test_threads_that_make_the_same_file_do_not_disturb_each_other(place):
+    content, together = bytes(range(256)) * 4000, threading.Barrier(4)
+
+    def load(_):
+        def make():
+            together.wait()  # all have seen that there is no file
+            return content
+
+        return cache.load_or_make("k", ".so", make).read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(load, range(4))) == {content}
+    assert os.listdir(place) == ["k.so"]
+    assert stat.S_IMODE((place / "k.so").stat().st_mode) == 0o600
 
 
 def test_a_failure_leaves_nothing(place):

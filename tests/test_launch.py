@@ -11,6 +11,7 @@ import pytest
 from unetcu import kernel, simtbuild
 from unetcu.device import device
 from unetcu.device.gpu import Gpu
+from unetcu.device.simt import load_file
 from unetcu.errors import DeviceError, KernelError
 
 TILES = """extern "C" __global__ void tiles_forward(float* y) {}
@@ -83,6 +84,8 @@ def test_a_launch_hands_over_c_types(launch):
         ((H, -1), "k = -1 is no uint32"),
         ((H, 2**32), "k = 4294967296 is no uint32"),
         ((H, 1.5), r"k = 1\.5 is no uint32"),
+        ((H, float("nan")), "k = nan is no uint32"),
+        ((H, float("inf")), "k = inf is no uint32"),
         ((H, "1"), "k must be a number, got str"),
     ],
 )
@@ -142,6 +145,29 @@ def test_no_arithmetic_outside_kernels():
     with pytest.raises(KernelError, match="only kernels may compute"):
         a += b
     assert simt.get(a).tolist() == [1, 1, 1, 1]
+
+
+def test_copies_are_as_strict_as_on_a_gpu():
+    simt = device("simt")
+    target = simt.put(np.zeros((2, 3), np.float32))
+    simt.copy(np.arange(3.0), target)
+    simt.copy(simt.put(np.float32([[5, 6, 7]])), target[1:])
+    assert simt.get(target).tolist() == [[0, 1, 2], [5, 6, 7]]
+    for source in (simt.put(np.ones((2, 3))), simt.put(np.ones(3, np.float32)), target[:, ::-1]):
+        with pytest.raises(KernelError, match="both must be alike, and contiguous"):
+            simt.copy(source, target)
+    with pytest.raises(KernelError, match="complex128 cannot be copied to float32"):
+        simt.copy(np.ones(3, complex), target)
+    with pytest.raises(KernelError, match="only contiguous arrays"):
+        simt.copy(np.ones((2, 2), np.float32), target[:, :2])
+    with pytest.raises(KernelError, match=r"list is no array of simt nor of NumPy"):
+        simt.copy([1, 2, 3], target)
+
+
+def test_a_file_that_is_no_kernel_module(tmp_path):
+    (tmp_path / "x.so").write_bytes(b"not machine code")
+    with pytest.raises(DeviceError, match=r"cannot load a kernel: .*x\.so"):
+        load_file(str(tmp_path / "x.so"))
 
 
 def test_a_changed_kernel_is_compiled_anew(tmp_path, monkeypatch):

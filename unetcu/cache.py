@@ -1,12 +1,14 @@
 """A folder of this user for compiled kernels: files named by a hash of what they were made from.
 
-What lies in it is loaded as machine code, so it must be nobody else's: mode 0700, owned by us, or
-it is not used. UNETCU_CACHE=FOLDER chooses another place; the folder may be deleted at any time.
+What lies in it is loaded as machine code, so nobody else may write there: the folder is made with
+mode 0700, and one that is not ours, or that others can write to, is not used. UNETCU_CACHE=FOLDER
+chooses another place; the folder may be deleted at any time.
 """
 
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,15 +46,17 @@ def folder() -> Path:
 def load_or_make(key: str, suffix: str, make: Callable[[], bytes]) -> Path:
     """The file called key + suffix; where there is none, `make` gives its bytes first.
 
-    It appears whole or not at all: processes that make it at the same time do not disturb.
+    It appears whole or not at all: processes and threads that make it at the same time do not
+    disturb each other.
     """
     path = folder() / (key + suffix)
     if not path.is_file():
         content = make()
-        part = path.with_name(f".{path.name}.{os.getpid()}")
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            part.write_bytes(content)
-            part.replace(path)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            Path(part).unlink(missing_ok=True)
     return path

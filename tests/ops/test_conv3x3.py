@@ -172,6 +172,9 @@ def test_a_window_of_the_image_gives_the_same_bits(on, rng, channels):
     [
         ((1, 2, 3, 1), (3, 3, 1, 1), (1,), "at least 3x3 pixels, got 2x3"),
         ((1, 3, 2, 1), (3, 3, 1, 1), (1,), "at least 3x3 pixels, got 3x2"),
+        ((0, 3, 3, 1), (3, 3, 1, 1), (1,), "needs an image, a channel and a filter"),
+        ((1, 3, 3, 0), (3, 3, 0, 1), (1,), "needs an image, a channel and a filter"),
+        ((1, 3, 3, 1), (3, 3, 1, 0), (0,), "needs an image, a channel and a filter"),
         ((3, 3, 1), (3, 3, 1, 1), (1,), r"x \(N,H,W,C\)"),
         ((1, 3, 3, 2), (3, 3, 1, 1), (1,), r"got x \(1, 3, 3, 2\)"),
         ((1, 3, 3, 1), (2, 3, 1, 1), (1,), r"w \(3,3,C,K\)"),

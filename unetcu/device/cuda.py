@@ -18,7 +18,6 @@ from numpy.typing import DTypeLike
 from ..errors import DeviceError, KernelError
 from ..kernel import source
 from . import nvrtc
-from .cpu import portable
 from .gpu import Gpu
 
 PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
@@ -68,29 +67,17 @@ class Cuda(Gpu):
         with self._here():
             return array.get()
 
-    def copy(self, source: Any, target: Any) -> None:
-        """target[...] = source."""
-        if not target.flags.c_contiguous:
-            raise KernelError("only contiguous arrays are copied to")
-        with self._here():
-            if not self._owns(source):
-                if not np.can_cast(source.dtype, target.dtype, "same_kind"):
-                    raise KernelError(f"{source.dtype} cannot be copied to {target.dtype}")
-                fitting = np.broadcast_to(source, target.shape).astype(target.dtype)
-                target.set(portable(fitting))
-                return
-            alike = source.shape == target.shape and source.dtype == target.dtype
-            if not alike or not source.flags.c_contiguous:
-                raise KernelError(
-                    f"{source.dtype} {source.shape} is copied to {target.dtype} {target.shape}: "
-                    "on a GPU both must be alike, and contiguous"
-                )
-            target.data.copy_from_device_async(source.data, source.nbytes)
-
     def synchronize(self) -> None:
         """Wait until all launches are done; KernelError if one of them failed."""
         with self._here():
             self._card.synchronize()
+
+    def _copy(self, source: Any, target: Any) -> None:
+        with self._here():
+            if self._owns(source):
+                target.data.copy_from_device_async(source.data, source.nbytes)
+            else:
+                target.set(source)
 
     def _owns(self, array: Any) -> bool:
         return isinstance(array, self._cupy.ndarray) and array.device == self._card

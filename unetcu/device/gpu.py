@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import KernelError
 from ..kernel import Param, entries
+from .cpu import portable
 
 BLOCK = 256  # threads of a block where each element has one thread
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
@@ -52,12 +53,12 @@ class Gpu:
         """A NumPy array of the values; waits for the device."""
         raise NotImplementedError
 
-    def copy(self, source: Any, target: Any) -> None:
-        """target[...] = source: from here (same dtype) or from a NumPy array (converted)."""
-        raise NotImplementedError
-
     def synchronize(self) -> None:
         """Wait until all launches are done."""
+        raise NotImplementedError
+
+    def _copy(self, source: Any, target: Any) -> None:
+        """target[...] = source: alike, contiguous; source is NumPy's or lives here."""
         raise NotImplementedError
 
     def _owns(self, array: Any) -> bool:
@@ -87,6 +88,25 @@ class Gpu:
     def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
         """An array of zeros."""
         return self.full(shape, 0, dtype)
+
+    def copy(self, source: Any, target: Any) -> None:
+        """target[...] = source: of this device and alike, or NumPy's, which is converted."""
+        if not target.flags.c_contiguous:
+            raise KernelError("only contiguous arrays are copied to")
+        if self._owns(source):
+            alike = source.shape == target.shape and source.dtype == target.dtype
+            if not alike or not source.flags.c_contiguous:
+                raise KernelError(
+                    f"{source.dtype} {source.shape} is copied to {target.dtype} {target.shape}: "
+                    "on a GPU both must be alike, and contiguous"
+                )
+        elif not isinstance(source, np.ndarray | np.generic):
+            raise KernelError(f"{type(source).__name__} is no array of {self.name} nor of NumPy")
+        elif not np.can_cast(source.dtype, target.dtype, "same_kind"):
+            raise KernelError(f"{source.dtype} cannot be copied to {target.dtype}")
+        else:
+            source = portable(np.broadcast_to(source, target.shape).astype(target.dtype))
+        self._copy(source, target)
 
     def add(self, a: Any, b: Any) -> Any:
         """a + b: how gradients are summed where a tensor was used more than once."""
@@ -196,11 +216,11 @@ def _dimensions(
 def _number(entry: str, p: Param, value: Any) -> np.generic:
     """A Python number as the C type; KernelError if it does not fit."""
     kind = np.dtype(p.dtype)
-    if not isinstance(value, int | float | np.number):
+    if not isinstance(value, int | float | np.integer | np.floating):
         raise KernelError(f"{entry}: {p.name} must be a number, got {type(value).__name__}")
     if kind.kind != "f":
         limits = np.iinfo(p.dtype)
-        if value != int(value) or not limits.min <= value <= limits.max:
+        if not (limits.min <= value <= limits.max and value == int(value)):  # NaN is no number
             raise KernelError(f"{entry}: {p.name} = {value} is no {p.dtype}")
         value = int(value)
     return kind.type(value)

@@ -77,12 +77,11 @@ class Simt(Gpu):
         """The same memory as a NumPy array."""
         return array.view(np.ndarray)
 
-    def copy(self, source: np.ndarray, target: SimtArray) -> None:
-        """target[...] = source."""
-        np.copyto(target.view(np.ndarray), np.asarray(source), casting="same_kind")
-
     def synchronize(self) -> None:
         """Nothing to do: every launch is over when it returns."""
+
+    def _copy(self, source: np.ndarray, target: SimtArray) -> None:
+        np.copyto(target.view(np.ndarray), source.view(np.ndarray))
 
     def _owns(self, array: Any) -> bool:
         return isinstance(array, SimtArray)
@@ -103,7 +102,7 @@ class Simt(Gpu):
         for p, a in zip(parameters, args, strict=True):
             if p.pointer and not p.const and not a.flags.writeable:
                 raise KernelError(f"{entry} writes to {p.name}, which is read-only")
-        plain = [self.get(a) if p.pointer else a for p, a in zip(parameters, args, strict=True)]
+        plain = [a.view(np.ndarray) if isinstance(a, SimtArray) else a for a in args]
         names = [p.name for p in parameters]
         loaded = load(stem, self._build)
         try:
@@ -123,7 +122,8 @@ def load(stem: str, build: str) -> Any:
 
 
 def load_file(path: str) -> Any:
-    """A compiled kernel module; DeviceError where the runtime itself was not built."""
+    """A compiled kernel module; DeviceError where the runtime was not built, or the module does
+    not run on this CPU."""
     try:
         from .. import _simt  # type: ignore[attr-defined, unused-ignore]
     except ImportError as error:
@@ -131,4 +131,7 @@ def load_file(path: str) -> Any:
             f"the simt device needs unetcu's compiled part, which is not there ({error}); install "
             "a C++ compiler, then install unetcu again"
         ) from None
-    return _simt.Module(path)
+    try:
+        return _simt.Module(path)
+    except RuntimeError as error:
+        raise DeviceError(f"the simt device cannot load a kernel: {error}") from None

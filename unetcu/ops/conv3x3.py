@@ -40,6 +40,8 @@ class Conv3x3(Op):
             )
         if x[1] < 3 or x[2] < 3:
             raise ShapeError(f"conv3x3 needs at least 3x3 pixels, got {x[1]}x{x[2]}")
+        if not (x[0] and x[3] and w[3]):
+            raise ShapeError(f"conv3x3 needs an image, a channel and a filter; got x {x}, w {w}")
         return x[0], x[1] - 2, x[2] - 2, w[3]
 
     @staticmethod
