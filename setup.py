@@ -34,10 +34,10 @@ class BuildNative(build_ext):
         """For an editable install: what was built goes into the checkout."""
         super().copy_extensions_to_source()
         inside = self.get_finalized_command("build_py").get_package_dir("unetcu")
-        for built in Path(self.build_lib, "unetcu", "_kernels").glob("*.so"):
-            target = Path(inside, "_kernels")
-            target.mkdir(exist_ok=True)
-            shutil.copy2(built, target)
+        built, target = Path(self.build_lib, "unetcu", "_kernels"), Path(inside, "_kernels")
+        shutil.rmtree(target, ignore_errors=True)  # kernels as they were before
+        if built.is_dir():
+            shutil.copytree(built, target)
 
 
 def cmake(output: Path, build: Path) -> str:
