@@ -41,6 +41,12 @@ def test_check_of_one_file(capsys):
     assert "relu_backward" in out
 
 
+def test_check_says_which_files_it_only_compiles(capsys):
+    code, out, _ = said(capsys, "check", "fill", "relu")
+    assert code == 0, out
+    assert out.endswith("only compiled, and run by tests: fill\nall well\n")
+
+
 def test_check_reports_a_kernel_that_is_wrong(capsys, monkeypatch):
     """A kernel that adds one is caught by every prover that runs it."""
     start = simt.Simt._start
