@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from unetcu import kernel, simtbuild
+from unetcu import kernel, simtbuild, threads
 from unetcu.device import device
+from unetcu.device import simt as simt_module
 from unetcu.device.gpu import Gpu
 from unetcu.device.simt import load_file
 from unetcu.errors import DeviceError, KernelError
@@ -162,6 +164,15 @@ def test_copies_are_as_strict_as_on_a_gpu():
         simt.copy(np.ones((2, 2), np.float32), target[:, :2])
     with pytest.raises(KernelError, match=r"list is no array of simt nor of NumPy"):
         simt.copy([1, 2, 3], target)
+
+
+def test_blocks_are_shared_by_as_many_threads_as_are_asked_for(monkeypatch):
+    started = []
+    spy = SimpleNamespace(launch=lambda *_, **how: started.append(how["workers"]))
+    monkeypatch.setattr(simt_module, "load", lambda *_: spy)
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    device("simt").zeros((4,))
+    assert started == [3]
 
 
 def test_a_file_that_is_no_kernel_module(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .. import threads
 from ..errors import DeviceError, KernelError
 from ..kernel import entries
 from .cpu import portable
@@ -106,7 +107,8 @@ class Simt(Gpu):
         names = [p.name for p in parameters]
         loaded = load(stem, self._build)
         try:
-            rows = loaded.launch(entry, grid, block, plain, shared=shared, names=names, **self._how)
+            how = {**self._how, "workers": threads.count()}
+            rows = loaded.launch(entry, grid, block, plain, shared=shared, names=names, **how)
         except RuntimeError as error:
             raise KernelError(str(error)) from None
         if self._build == "profile":
