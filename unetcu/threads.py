@@ -40,7 +40,7 @@ _BLAS_CONTROLS = [
 
 
 def count() -> int:
-    """Threads of the CPU path and of simt: those of set_count, else UNETCU_THREADS, else all cores."""
+    """Threads of the CPU path and of simt: of set_count, else UNETCU_THREADS, else all cores."""
     if _count is not None:
         return _count
     asked = os.environ.get("UNETCU_THREADS")
