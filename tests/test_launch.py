@@ -127,6 +127,12 @@ def test_devices_that_are_not_there(name):
         device(name)
 
 
+@pytest.mark.parametrize("pair", ["reverse,shuffled", "guard,guard-before", "checked,profile"])
+def test_modes_that_exclude_each_other(pair):
+    with pytest.raises(DeviceError, match="at once: choose one"):
+        device(f"simt:{pair}")
+
+
 def test_no_arithmetic_outside_kernels():
     """Every number on simt is made by a kernel: NumPy refuses, whatever way it is asked."""
     simt = device("simt")

@@ -38,13 +38,15 @@ def device(name: str = "auto") -> Device:
         from .simt import Simt
 
         return Simt(rest.split(",") if rest else ())
-    if what == "cuda" and re.fullmatch(r"(:\d{1,4})?", name.removeprefix("cuda")):
+    if name == "cuda":
+        return device("cuda:0")
+    if re.fullmatch(r"cuda:\d{1,4}", name):
         from .cuda import Cuda, problem
 
-        trouble = problem(int(rest or 0))
+        trouble = problem(int(rest))
         if trouble:
             raise DeviceError(f"{name} cannot be used: {trouble}")
-        return Cuda(int(rest or 0))
+        return Cuda(int(rest))
     raise DeviceError(f"no device is called {name!r}; use {KNOWN}")
 
 

@@ -50,6 +50,9 @@ class Simt(Gpu):
         unknown = [m for m in modes if m not in MODES]
         if unknown:
             raise DeviceError(f"simt has no mode {unknown[0]!r}; its modes are {', '.join(MODES)}")
+        for either in (("reverse", "shuffled"), ("guard", "guard-before"), ("checked", "profile")):
+            if set(either) <= set(modes):
+                raise DeviceError(f"simt cannot be {' and '.join(either)} at once: choose one")
         self._build = next((m for m in ("checked", "profile") if m in modes), "fast")
         order = next((m for m in ("reverse", "shuffled") if m in modes), "forward")
         guard = {"guard": "after", "guard-before": "before"}
