@@ -71,12 +71,15 @@ def _tokens(text: str) -> Iterator[Mutant]:
         at = t.start(), t.end()
         if re.fullmatch(r"\d+", word) or re.fullmatch(r"\d+[uUlL]+", word):
             number, end = re.match(r"\d+", word)[0], re.sub(r"^\d+", "", word)
-            for n in (int(number) + 1, int(number) - 1):
-                if n >= 0:
+            sizes = _declares(text, t.start())  # a larger array holds what the right one holds
+            for n in (int(number) + (not sizes), int(number) - 1):
+                if n >= 0 and n != int(number):
                     yield Mutant("off by one", *at, f"{n}{end}", f"{word} to {n}{end}")
         elif word == "]" and _indexes(words, i) and not _declares(text, t.start()):
             yield Mutant("off by one", t.start(), t.start(), " + 1", "[i] to [i + 1]")
         elif word in SWAPS and i not in angle:
+            if word == "/" and _declares(text, t.start()):
+                continue
             if word in "+-*&" and _is_unary(before, word, after):
                 continue
             kind = "relation" if word[0] in "<>=!&|" and word not in ("&", "|", "<<", ">>") else ""
@@ -110,7 +113,8 @@ def _declares(text: str, at: int) -> bool:
     """Is this bracket the size of an array that is declared here?"""
     line = text[text.rfind("\n", 0, at) + 1 : at]
     types = "|".join(sorted(TYPES))
-    return re.match(rf"\s*(?:__shared__|(?:{types}) \w+\[)", line) is not None
+    inside = line.count("[") > line.count("]") and "=" not in line
+    return inside and re.match(rf"\s*(?:__shared__|(?:{types}) \w+\[)", line) is not None
 
 
 def _is_unary(before: str, word: str, after: str) -> bool:

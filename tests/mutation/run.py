@@ -40,7 +40,6 @@ from unetcu.device import simt  # noqa: E402
 from unetcu.provers.cases import cases  # noqa: E402
 from unetcu.provers.judge import judge, right, run  # noqa: E402
 
-COST = 4e6  # of a case: products of two numbers; larger ones add little and take long
 ONE_AT_A_TIME = threading.Lock()
 LIMIT = 25  # seconds for all cases of a mutant; the right kernel takes 1 to 3
 
@@ -69,12 +68,10 @@ def proofs(stem: str) -> list:
             arrays, dy = case.draw()
             with np.errstate(all="ignore"):
                 chosen.append((case, arrays, dy, right(case, arrays, dy)))
-    cost = [np.prod([max(1, a.size) for a in arrays[:2]], dtype=float) for _, arrays, *_ in chosen]
-    ranked = sorted(zip(cost, range(len(chosen)), strict=True))
-    return [chosen[i] for c, i in ranked if c < COST * 30]
+    return sorted(chosen, key=lambda c: sum(a.size for a in c[1]))
 
 
-def survives(stem: str, modes: list[str], modules: dict[str, Path]) -> bool:
+def survives(stem: str, modes: list[str], modules: dict[str, Path], sources: Path) -> bool:
     """Runs every case of the stem on the module, in a process of its own, with a time limit."""
     with ONE_AT_A_TIME:
         child = os.fork()
@@ -83,6 +80,8 @@ def survives(stem: str, modes: list[str], modules: dict[str, Path]) -> bool:
         try:
             signal.alarm(LIMIT)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            kernel.KERNELS = sources  # tile sizes are read from the mutant, too
+            _forget()
             code = 0 if _passes(stem, modes, modules) else 1
         finally:
             os._exit(code)
@@ -113,7 +112,7 @@ def build(text: str, mode: str, into: Path) -> bool:
     flags = [f for f in simtbuild.flags(mode) if f != "-O2"]
     unit, made = into.with_suffix(".cpp"), into.with_suffix(".o")
     unit.write_text(text)
-    include = f"-I{kernel.KERNELS / 'simt'}"
+    include = f"-I{ROOT / 'kernels' / 'simt'}"
     steps = [
         ["g++", *flags, "-O1", "-w", include, "-c", unit, "-o", made],
         ["g++", "-shared", made, "-o", into],
@@ -127,14 +126,17 @@ def verdict(file: str, mutant: Mutant, folder: Path) -> str:
     outcome = "invalid"
     for stem in users(file):
         name = hashlib.sha256(f"{file}{mutant}{stem}".encode()).hexdigest()[:16]
-        unit = unit_of(stem, file, mutant.of(text), folder / name)
+        sources = folder / name
+        unit = unit_of(stem, file, mutant.of(text), sources)
         built = {"fast": folder / f"{name}-fast.so", "checked": folder / f"{name}-checked.so"}
         if not build(unit, "fast", built["fast"]):
+            shutil.rmtree(sources)
             break
-        alive = survives(stem, ["guard", "reverse,guard-before"], built)
+        alive = survives(stem, ["guard", "reverse,guard-before"], built, sources)
         if alive or mutant.kind == "barrier":
             build(unit, "checked", built["checked"])
-            alive = survives(stem, ["checked"], built)
+            alive = survives(stem, ["checked"], built, sources)
+        shutil.rmtree(sources)
         for left in folder.glob(f"{name}*.*"):
             left.unlink()
         if not alive:
@@ -158,7 +160,6 @@ def unit_of(stem: str, file: str, changed: str, scratch: Path) -> str:
         finally:
             kernel.KERNELS = real
             _forget()
-            shutil.rmtree(scratch)
 
 
 def _forget() -> None:
