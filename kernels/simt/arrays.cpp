@@ -34,7 +34,7 @@ char* Arrays::add(char* data, size_t bytes, bool writable, const std::string& na
   void* map = mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (map == MAP_FAILED) throw std::bad_alloc();
   char* base = static_cast<char*>(map) + page;
-  mprotect(base, body, PROT_READ | PROT_WRITE);
+  if (mprotect(base, body, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
   memset(base, 0xff, body);
   char* guarded = guard_ == Guard::BEFORE ? base : base + body - rounded_up(bytes, ALIGN);
   memcpy(guarded, data, bytes);

@@ -19,11 +19,13 @@ void switch_context(void** from, void* to) {
   swapcontext(&here, static_cast<ucontext_t*>(to));
 }
 
+constexpr size_t CONTEXT = 8192;  // room for a ucontext_t, a multiple of what stacks are aligned to
+
 void* new_context(char* stack, unsigned, void (*entry)()) {
   auto* context = reinterpret_cast<ucontext_t*>(stack);  // at the bottom, out of the way
   getcontext(context);
-  context->uc_stack.ss_sp = stack + PAGE;
-  context->uc_stack.ss_size = STACK_BYTES - PAGE;
+  context->uc_stack.ss_sp = stack + CONTEXT;
+  context->uc_stack.ss_size = STACK_BYTES - CONTEXT;
   context->uc_link = nullptr;
   makecontext(context, entry, 0);
   return context;
@@ -124,7 +126,7 @@ char* take_stack(Worker& worker) {
     void* map = mmap(nullptr, PAGE + STACK_BYTES, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) fail("no memory for the stack of a thread");
-    mprotect(map, PAGE, PROT_NONE);  // a stack that overflows faults
+    if (mprotect(map, PAGE, PROT_NONE) != 0) fail("a thread's stack cannot be guarded");
     worker.stacks.push_back(static_cast<char*>(map) + PAGE);
     worker.spare.push_back(worker.stacks.back());
   }

@@ -14,7 +14,13 @@
 
 namespace simt {
 constexpr unsigned WARP = 32, MOST_THREADS = 1024, MOST_WARPS = MOST_THREADS / WARP;
-constexpr size_t MOST_SHARED = 227 << 10, STACK_BYTES = 64 << 10, PAGE = 4096;
+constexpr size_t MOST_SHARED = 227 << 10, STACK_BYTES = 64 << 10;
+// What memory is protected by. Elsewhere a page may have 16 or 64 KiB: this is a multiple of all.
+#if defined(__x86_64__)
+constexpr size_t PAGE = 4096;
+#else
+constexpr size_t PAGE = 65536;
+#endif
 
 enum class Order { FORWARD, REVERSE, SHUFFLED };
 

@@ -36,7 +36,7 @@ char* SharedMap::place(size_t bytes, size_t align) {
     if (base_) munmap(base_ - PAGE, end_ - base_ + 2 * PAGE);
     base_ = static_cast<char*>(map) + PAGE;
     end_ = base_ + needed;
-    mprotect(base_, needed, PROT_READ | PROT_WRITE);
+    if (mprotect(base_, needed, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
   }
   bytes_ = bytes;
   placed_ = end_ - bytes;
