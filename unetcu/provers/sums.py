@@ -15,6 +15,7 @@ def of_conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
         *((1, 3, 3, 1, 1), (2, 5, 4, 3, 2), (1, 9, 12, 8, 9), (1, 3, 70, 2, 15)),
         *((3, 10, 7, 15, 17), (1, 18, 18, 16, 16), (1, 19, 35, 17, 33), (1, 34, 10, 33, 64)),
         *((2, 20, 34, 3, 64), (1, 12, 20, 4, 33), (1, 26, 4, 2, 65)),  # a kernel for few channels
+        (1, 18, 38, 16, 17),  # two tiles down and two across: none may be taken twice
         *((1, 3, 2500, 17, 65), (1, 3, 4900, 1, 17), (1, 3, 4850, 5, 9)),  # slabs of several tiles
     ]
 
