@@ -67,13 +67,13 @@ class BuildPython(build_py):
     """Also puts the CUDA sources into the package, where an installed unetcu looks for them."""
 
     def run(self) -> None:
-        """As usual, then the files of kernels that are read at run time to unetcu/_kernels (not when editable)."""
+        """As usual, then the kernel files that are read at run time to unetcu/_kernels."""
         super().run()
         if self.editable_mode:
             return
         for source in sorted(ROOT.glob("kernels/**/*")):
-            if source.suffix in (".cu", ".cuh", ".h", ".tsv"):
-                inside = source.relative_to(ROOT / "kernels")
+            inside = source.relative_to(ROOT / "kernels")
+            if source.suffix in (".cu", ".cuh", ".h", ".tsv") and inside.parts[0] != "cpu":
                 target = Path(self.build_lib, "unetcu", "_kernels", inside)
                 self.mkpath(os.fspath(target.parent))
                 self.copy_file(os.fspath(source), os.fspath(target))
