@@ -14,22 +14,36 @@
 
 namespace unetcu::UNETCU_ISA {
 
+// M rows of sums, in registers.
 template <int M>
-static inline void block(const float* A, long ai, long ak, const float* B, long bk, long n,
-                         float* C, long ldc, bool add) {
-  vec sum[M][VECS];
-  for (int i = 0; i < M; i++)
-    for (int v = 0; v < VECS; v++) sum[i][v] = add ? load(C + i * ldc + v * LANES) : vec{};
+struct Sums {
+  vec at[M][VECS];
+};
+
+// Goes on with the chains in `sums` by n steps. Always inlined: else the sums were in memory.
+template <int M>
+static inline __attribute__((always_inline)) void multiply_add(Sums<M>& sums, const float* A,
+                                                               long ai, long ak, const float* B,
+                                                               long bk, long n) {
   for (long k = 0; k < n; k++, A += ak, B += bk) {
     vec b[VECS];
     for (int v = 0; v < VECS; v++) b[v] = load(B + v * LANES);
     for (int i = 0; i < M; i++) {
       const float a = A[i * ai];
-      for (int v = 0; v < VECS; v++) sum[i][v] += a * b[v];
+      for (int v = 0; v < VECS; v++) sums.at[i][v] += a * b[v];
     }
   }
+}
+
+template <int M>
+static inline void block(const float* A, long ai, long ak, const float* B, long bk, long n,
+                         float* C, long ldc, bool add) {
+  Sums<M> sums;
   for (int i = 0; i < M; i++)
-    for (int v = 0; v < VECS; v++) store(C + i * ldc + v * LANES, sum[i][v]);
+    for (int v = 0; v < VECS; v++) sums.at[i][v] = add ? load(C + i * ldc + v * LANES) : vec{};
+  multiply_add<M>(sums, A, ai, ak, B, bk, n);
+  for (int i = 0; i < M; i++)
+    for (int v = 0; v < VECS; v++) store(C + i * ldc + v * LANES, sums.at[i][v]);
 }
 
 // The last m < ROWS rows: a block of just that height.
