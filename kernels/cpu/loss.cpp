@@ -14,7 +14,7 @@
 // Bits     compiled with -ffp-contract=off: those of dz are the same with every instruction set.
 //
 // Called by unetcu/ops/softmax_loss.py. Tested by tests/ops/test_softmax_loss.py and
-// tests/test_native_loss.py.
+// tests/test_native.py.
 #include <math.h>
 
 #include <cstdint>
