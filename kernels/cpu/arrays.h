@@ -55,7 +55,8 @@ inline View view(const py::array& a, const char* name, bool writes = false) {
   if (a.ndim() != 4) refuse(name, "must be (N,H,W,C)");
   for (int i = 0; i < 4; i++)
     if (a.strides(i) % 4 || a.shape(i) > 1 << 30) refuse(name, "has strides or sizes too odd");
-  if (a.shape(3) > 1 && a.strides(3) != 4) refuse(name, "must have contiguous channels");
+  if (a.size() && a.shape(3) > 1 && a.strides(3) != 4)
+    refuse(name, "must have contiguous channels");
   if (writes && !a.writeable()) refuse(name, "must be writeable");
   float* data = static_cast<float*>(const_cast<void*>(a.data()));
   return {data, int(a.shape(0)), int(a.shape(1)), int(a.shape(2)), int(a.shape(3)),
