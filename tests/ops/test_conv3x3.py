@@ -1,4 +1,7 @@
-"""3x3 convolution: formula, slopes, whole numbers bit for bit, adjoints, one NaN, shapes."""
+"""3x3 convolution: formula, slopes, whole numbers bit for bit, adjoints, one NaN, shapes.
+
+On the CPU this is what its exact form obeys; test_conv3x3_fast.py is about the fast one.
+"""
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ from check import check_op, inner, integers, run, same
 
 from unetcu import threads
 from unetcu.autograd import Tensor
+from unetcu.device.cpu import exact
 from unetcu.errors import ShapeError
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 
@@ -27,6 +31,12 @@ SHAPES = [  # N, H, W, C, K
     (2, 40, 22, 64, 8),  # several parts an image: rows_a_part
     (1, 130, 101, 3, 8),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _exact_form():
+    with exact():
+        yield
 
 
 def terms(N, H, W, C, K):

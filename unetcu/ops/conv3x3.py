@@ -11,8 +11,10 @@ tile's result never depends on what lies outside it. Backward, with g = dy where
 
 so dx is again such a convolution: of g padded by 2, with w turned by 180 degrees and C, K swapped.
 
-On the CPU each is a matrix product over "columns": row p of the column matrix holds the 9C numbers
-that output pixel p sees. The matrix is made a few image rows at a time, to stay in the cache.
+On the CPU our compiled kernels do it by Winograd F(4x4,3x3): a quarter of the multiplications, at
+the price that the last bits of a pixel depend on a 6x6 patch (kernels/cpu/README.md). Without them,
+and inside `exact()`, each is a matrix product over "columns": row p of the column matrix holds the
+9C numbers that output pixel p sees. It is made a few image rows at a time, to stay in the cache.
 """
 
 from collections.abc import Callable
@@ -22,6 +24,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..autograd import Op
+from ..device.cpu import exact_wanted
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..kernel import constants
@@ -50,7 +53,12 @@ class Conv3x3(Op):
 
     def forward_cpu(self, x, w, b, relu=False):
         y = self.device.empty(self.out_shape, x.dtype)
-        correlate(x, w, y, b, relu)
+        native = None if exact_wanted() or not y.size else self.device.native(x.dtype)
+        if native is None:
+            correlate(x, w, y, b, relu)
+        else:
+            native.conv3x3_fast_forward(x, w, b, y, relu)
+        self.native = native  # what forward did, backward does, wherever it is called
         self.x, self.w, self.y = x, w, y if relu else None
         return y
 
@@ -59,6 +67,11 @@ class Conv3x3(Op):
         N, H, W, K = dy.shape
         C = x.shape[3]
         wants_dx = self.needs[0]
+        if self.native is not None:
+            dw, db = self.device.empty(w.shape), self.device.empty((K,))
+            dx = self.device.empty(x.shape) if wants_dx else None
+            self.native.conv3x3_fast_backward(x, w, y, dy, dx, dw, db)
+            return dx, dw, db
         pad = 2 if wants_dx else 0
         padded = self.device.zeros((N, H + 2 * pad, W + 2 * pad, K), dy.dtype)
         rows = rows_a_part(H, 9 * C, W)
