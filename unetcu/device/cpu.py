@@ -5,6 +5,7 @@ NumPy, its work split over threads by threads.py.
 """
 
 import functools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import threads
+from .buffers import LEAST, Buffers, region
 
 _exact: ContextVar[bool] = ContextVar("exact", default=False)
 
@@ -44,7 +46,12 @@ class Cpu:
         return module
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
-        """An uninitialised array, C-contiguous."""
+        """An uninitialised array, C-contiguous; large ones in memory that is kept (buffers.py)."""
+        dtype = np.dtype(dtype)
+        if dtype.itemsize * math.prod(shape) >= LEAST:
+            buffers = _region()
+            if buffers is not None and (array := buffers.empty(shape, dtype)) is not None:
+                return array
         return np.empty(shape, dtype)
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -97,6 +104,12 @@ def exact() -> Iterator[None]:
 def exact_wanted() -> bool:
     """Are we inside `exact()`?"""
     return _exact.get()
+
+
+@functools.cache
+def _region() -> Buffers | None:
+    """The process's memory for arrays, made when it is first needed."""
+    return None if os.environ.get("UNETCU_BUFFERS") == "0" else region()
 
 
 @functools.cache
