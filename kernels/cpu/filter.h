@@ -50,8 +50,9 @@ struct Panel {
   const float* bias;  // 16 floats, or none
 };
 
+// Not inlined: where GCC knew more of the arguments, it kept more in registers than there are.
 template <int M>
-static inline void filter_block(const Reach& r, const float* x, long next, const Panel& panel,
+static __attribute__((noinline)) void filter_block(const Reach& r, const float* x, long next, const Panel& panel,
                                 bool act, float* y, long ldy, int width) {
   Sums<M> total, sums;
   for (int i = 0; i < M; i++)
