@@ -87,8 +87,18 @@ struct Correlation {
       transform_inputs(x, closes, n, row - pad, column - pad, c, V + c, v_plane);
   }
 
-  // packed[tap][i][16]: filters from inputs c + i to the outputs of a panel, turned.
-  void turn(int panel, int c, int count, float* packed) const {
+  // packed[tap][i][16]: the filters from inputs c + i to the outputs of a panel, 0 beyond the last.
+  void pack(int panel, int c, int count, float* packed) const {
+    const int k = panel * PANEL;
+    for (int tap = 0; tap < 9; tap++) {
+      const float* from = w + ((long)tap * inputs + c) * outputs + k;
+      for (int i = 0; i < count; i++, from += outputs, packed += PANEL)
+        for (int v = 0; v < PANEL; v += LANES) store(packed + v, load(from + v, outputs - k - v));
+    }
+  }
+
+  // The same of w turned by 180 degrees, C and K swapped.
+  void pack_turned(int panel, int c, int count, float* packed) const {
     const int C = outputs, K = inputs, valid = smaller(PANEL, C - panel * PANEL);
     for (int tap = 0; tap < 9; tap++, packed += count * PANEL) {
       const float* from = w + ((long)(8 - tap) * C + panel * PANEL) * K + c;
@@ -104,25 +114,19 @@ struct Correlation {
     }
   }
 
-  // U of `chunk` inputs from c on and one panel of outputs.
+  // U of `chunk` inputs from c on and one panel of outputs. Filters are packed first, tap after tap:
+  // the 9 numbers of one filter lie C * K apart, often a power of two, and would meet in one set.
   void filters(int panel, int c, float* U) const {
-    const int count = smaller(chunk, inputs - c);
-    const float* from = w + (long)c * outputs + panel * PANEL;
-    long tap = (long)inputs * outputs, row = outputs;  // strides of what is read
-    int valid = outputs - panel * PANEL;
-    if (turned) {
-      float* packed = scratch(0, 9L * CHUNK * PANEL);
-      turn(panel, c, count, packed);
-      from = packed, tap = (long)count * PANEL, row = PANEL, valid = PANEL;
+    const int count = smaller(chunk, inputs - c), tap = count * PANEL;
+    float* packed = scratch(0, 9L * CHUNK * PANEL);
+    turned ? pack_turned(panel, c, count, packed) : pack(panel, c, count, packed);
+    for (int i = 0; i < tap; i += LANES) {
+      vec g[9], half[18], u[36];
+      for (int t = 0; t < 9; t++) g[t] = load(packed + t * tap + i);
+      for (int j = 0; j < 3; j++) filter_transform(g + j, 3, half + j, 3);
+      for (int j = 0; j < 6; j++) filter_transform(half + 3 * j, 1, u + 6 * j, 1);
+      for (int p = 0; p < 36; p++) store(U + p * u_plane + i, u[p]);
     }
-    for (int i = 0; i < count; i++)
-      for (int v = 0; v < PANEL; v += LANES) {
-        vec g[9], half[18], u[36];
-        for (int t = 0; t < 9; t++) g[t] = load(from + t * tap + i * row + v, valid - v);
-        for (int j = 0; j < 3; j++) filter_transform(g + j, 3, half + j, 3);
-        for (int j = 0; j < 6; j++) filter_transform(half + 3 * j, 1, u + 6 * j, 1);
-        for (int p = 0; p < 36; p++) store(U + p * u_plane + i * PANEL + v, u[p]);
-      }
   }
 
   // The outputs of one panel, of `count` tiles whose V is given.

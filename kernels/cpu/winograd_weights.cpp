@@ -25,9 +25,9 @@ namespace unetcu::UNETCU_ISA {
 namespace {
 
 constexpr int CHUNK = 48;         // channels at a time: dU of them is 108 KiB
-constexpr long OWN = 600 << 10;   // bytes of V and dM of a block of one thread
-constexpr long SHARED = 2 << 20;  // of all threads
-constexpr int LEAST = 48;         // tiles in a block: fewer would not pay for the way to dw
+constexpr long OWN = 300 << 10;   // bytes of V and dM of a block of one thread
+constexpr long SHARED = 3 << 20;  // of all threads
+constexpr int LEAST = 24;         // tiles in a block: fewer would not pay for the way to dw
 constexpr int SLABS = 12;         // share out evenly over 1, 2, 3, 4 and 6 threads
 constexpr long SUMS = 4 << 20;    // bytes that the dw of all slabs may need
 
