@@ -14,7 +14,7 @@
 //          half a unit of the sum so far). Where the cuts fall depends on rows, steps and n alone.
 //          So a pixel has the same bits wherever it stands, in whichever tile, for whichever
 //          width, block or number of threads, and what it does not see, a NaN say, it cannot feel.
-// Parts    a panel and some rows of an image; each has its own pixels and sums.
+// Parts    some rows of an image and a panel, or all panels if they are small.
 #pragma once
 
 #include "micro.h"
@@ -24,6 +24,7 @@
 namespace unetcu::UNETCU_ISA {
 
 constexpr long CHAIN = 256;
+constexpr long NEAR = 32768;  // floats: 128 kB
 constexpr long WORTH = 2000000;  // multiply-adds that are worth a part of their own
 
 struct Reach {
@@ -52,8 +53,9 @@ struct Panel {
 
 // Not inlined: where GCC knew more of the arguments, it kept more in registers than there are.
 template <int M>
-static __attribute__((noinline)) void filter_block(const Reach& r, const float* x, long next, const Panel& panel,
-                                bool act, float* y, long ldy, int width) {
+static __attribute__((noinline)) void filter_block(const Reach& r, const float* x, long next,
+                                                   const Panel& panel, bool act, float* y,
+                                                   long ldy, int width) {
   Sums<M> total, sums;
   for (int i = 0; i < M; i++)
     for (int v = 0; v < VECS; v++) {
@@ -118,19 +120,24 @@ static inline long rows_a_part(long rows, long pixels, long cost) {
 static inline void filter_image(const Reach& r, const View& x, const Filters& filters, bool act,
                                 const View& y) {
   const long panels = ceil_div(y.C, PANEL), terms = r.rows * r.steps * r.n;
-  const long high = rows_a_part(y.H, y.W, terms * PANEL), groups = y.N * ceil_div(y.H, high);
+  // Filters that fit a core's cache are applied row by row, all of them; else a part has one panel.
+  const long bunch = panels * PANEL * terms <= NEAR ? panels : 1, bunches = ceil_div(panels, bunch);
+  const long high = rows_a_part(y.H, y.W, bunch * terms * PANEL);
+  const long groups = y.N * ceil_div(y.H, high);
   // What is larger, filters or image, is gone through once, the other again and again.
   const bool panel_first = panels * PANEL * terms > long(x.N) * x.H * x.W * x.C;
-  parallel(panels * groups, [&](long part, int) {
-    const long p = panel_first ? part / groups : part % panels;
-    const long group = panel_first ? part % groups : part / panels;
+  parallel(bunches * groups, [&](long part, int) {
+    const long first = (panel_first ? part / groups : part % bunches) * bunch;
+    const long group = panel_first ? part % groups : part / bunches;
     const int image = int(group / ceil_div(y.H, high));
     const long top = group % ceil_div(y.H, high) * high, end = smaller<long>(top + high, y.H);
-    const Panel panel{filters.data + p * filters.panel, filters.stride,
-                      filters.bias ? filters.bias + p * PANEL : nullptr};
     for (int row = int(top); row < end; row++)
-      filter_row(r, x.at(image, row, 0), x.w, panel, act, y.at(image, row, 0) + p * PANEL, y.w,
-                 y.W, int(smaller<long>(PANEL, y.C - p * PANEL)));
+      for (long p = first; p < smaller(first + bunch, panels); p++) {
+        const Panel panel{filters.data + p * filters.panel, filters.stride,
+                          filters.bias ? filters.bias + p * PANEL : nullptr};
+        filter_row(r, x.at(image, row, 0), x.w, panel, act, y.at(image, row, 0) + p * PANEL, y.w,
+                   y.W, int(smaller<long>(PANEL, y.C - p * PANEL)));
+      }
   });
 }
 

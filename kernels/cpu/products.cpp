@@ -43,10 +43,55 @@ void pack_up(const float* w, long C, long K, long p, float* panel) {
     for (long j = 2 * K - p * PANEL; j < PANEL; j++) panel[c * PANEL + j] = 0;
 }
 
+// Few classes would leave a panel mostly empty: here the lanes are channels instead. A class's sum
+// is made of LANES sums over every LANES-th channel, added up in a tree. Not for C < LANES.
+constexpr int FEW = 4;
+
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
+float sum_of_lanes(vec v) {
+  float lanes[LANES];
+  store(lanes, v);
+  four sum = *(const four*)lanes;
+  for (int i = 4; i < LANES; i += 4) sum += *(const four*)(lanes + i);
+  return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+}
+
+template <int K>
+void dots(const float* x, const float* turned, const float* b, long C, float* y) {
+  vec sums[K] = {};
+  long c = 0;
+  for (; c + LANES <= C; c += LANES)
+    for (int k = 0; k < K; k++) sums[k] += load(x + c) * load(turned + k * C + c);
+  for (int k = 0; k < K; k++) {
+    float sum = b[k] + sum_of_lanes(sums[k]);
+    for (long i = c; i < C; i++) sum += x[i] * turned[k * C + i];
+    y[k] = sum;
+  }
+}
+
+template <int K>
+void few_classes(const View& x, const float* turned, const float* b, const View& y) {
+  const long high = rows_a_part(x.H, x.W, x.C * PANEL), groups = ceil_div(x.H, high);
+  parallel(x.N * groups, [&](long part, int) {
+    const long image = part / groups, top = part % groups * high;
+    for (long row = top; row < smaller(top + high, long(x.H)); row++)
+      for (int j = 0; j < x.W; j++)
+        dots<K>(x.at(int(image), int(row), j), turned, b, x.C, y.at(int(image), int(row), j));
+  });
+}
+
 }  // namespace
 
 void conv1x1_forward(const View& x, const float* w, const float* b, const View& y) {
   const long C = x.C, K = y.C, panels = ceil_div(K, PANEL);
+  if (K >= 1 && K <= FEW && C >= LANES) {
+    float* turned = scratch(0, std::size_t(K * C));
+    for (long i = 0; i < K * C; i++) turned[i] = w[i % C * K + i / C];
+    constexpr decltype(&few_classes<1>) of[] = {few_classes<1>, few_classes<2>, few_classes<3>,
+                                                few_classes<4>};
+    return of[K - 1](x, turned, b, y);
+  }
   const float* bias = padded(b, K, scratch(0, std::size_t(panels * PANEL)));
   float* packed = scratch(1, std::size_t(panels * C * PANEL));
   for (long p = 0; p < panels; p++)

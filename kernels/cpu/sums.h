@@ -72,7 +72,7 @@ struct Slabs {
 static inline Slabs slabs(const View& g, long terms) {
   const long panels = ceil_div(g.C, PANEL), all = long(g.N) * g.H;
   long count = smaller(ceil_div(PARTS, panels), MOST / ((terms + 1) * panels * PANEL));
-  count = smaller(count, ceil_div(all * g.W * terms * PANEL, WORTH));
+  count = smaller(count, ceil_div(all * g.W * (terms + 1) * PANEL, WORTH));
   const long rows = ceil_div(all, larger(count, 1L));
   return {larger(rows, 1L), ceil_div(all, larger(rows, 1L))};
 }

@@ -71,7 +71,9 @@ def test_long_sums_of_one_sign_do_not_drift(rng):
 
 @pytest.mark.parametrize("op", ["conv3x3", "conv1x1", "upconv2"])
 @pytest.mark.parametrize(
-    ("C", "K"), [(1, 1), (3, 17), (16, 16), (33, 32), (90, 15), (300, 48)], ids=str
+    ("C", "K"),
+    [(1, 1), (3, 17), (16, 16), (33, 32), (90, 15), (300, 48), (33, 2), (64, 4)],
+    ids=str,
 )
 def test_a_pixel_has_the_same_bits_at_every_place(rng, op, C, K):
     """In rows of every width, so in blocks of every height and every place in them."""
