@@ -9,10 +9,10 @@ from check import check_op, inner, integers, run, same
 
 from unetcu import threads
 from unetcu.autograd import Tensor
-from unetcu.device.cpu import exact
 from unetcu.errors import ShapeError
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 
+pytestmark = pytest.mark.usefixtures("exact_form")
 SHAPES = [  # N, H, W, C, K
     (1, 3, 3, 1, 1),
     (1, 3, 4, 1, 2),
@@ -31,12 +31,6 @@ SHAPES = [  # N, H, W, C, K
     (2, 40, 22, 64, 8),  # several parts an image: rows_a_part
     (1, 130, 101, 3, 8),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _exact_form():
-    with exact():
-        yield
 
 
 def terms(N, H, W, C, K):
