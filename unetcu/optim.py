@@ -149,19 +149,22 @@ class Average:
     """The moving average of the weights (Polyak & Juditsky 1992): smoother than the last ones.
 
     a <- a + (1 - d) (p - a)  after step t, with d = min(decay, t / (t + 10)): early on the average
-    follows quickly and so forgets the random start. `flat` is laid out like the parameters.
+    follows quickly and so forgets the random start. `flat` is laid out like the parameters; with
+    decay 0 it is the parameters.
     """
 
     def __init__(self, parameters: Parameters, decay: float) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"the average's decay must be at least 0 and below 1, got {decay}")
         self.parameters, self.decay = parameters, decay
-        self.flat = parameters.device.put(parameters.flat)
+        self.flat = parameters.device.put(parameters.flat) if decay else parameters.flat
         self._steps = parameters.device.zeros((1,), np.float64)  # the t of a kernel's launch
 
     def update(self, steps_done: int) -> None:
         """Take in the weights after an optimizer step; steps_done counts from 1."""
         values, where = self.parameters.flat, self.parameters.device
+        if values is self.flat:
+            return
         if isinstance(where, Gpu):
             where.copy(np.array([steps_done], np.float64), self._steps)
             rest = self._steps, 1 - self.decay, values.size

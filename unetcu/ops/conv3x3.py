@@ -30,6 +30,7 @@ from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..kernel import constants
 from ..ops.relu import gate
+from ..parameters import room
 from ..threads import each, scratch
 
 
@@ -71,7 +72,7 @@ class Conv3x3(Op):
         C = x.shape[3]
         wants_dx = self.needs[0]
         if self.native is not None:
-            dw, db = self.device.empty(w.shape), self.device.empty((K,))
+            dw, db = room(self, 1, w.shape), room(self, 2, (K,))
             dx = self.device.empty(x.shape) if wants_dx else None
             if self.exact:
                 self.native.conv3x3_exact_backward_w(x, dy, y, dw, db)

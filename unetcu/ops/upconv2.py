@@ -18,6 +18,7 @@ from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import product, product_over_rows
 from ..kernel import constants
+from ..parameters import room
 
 
 class UpConv2(Op):
@@ -57,7 +58,7 @@ class UpConv2(Op):
     def backward_cpu(self, dy):
         native = self.device.native(dy.dtype)
         if native is not None:
-            dx, dw, db = None, self.device.empty(self.w.shape), self.device.empty(dy.shape[3:])
+            dx, dw, db = None, room(self, 1, self.w.shape), room(self, 2, dy.shape[3:])
             native.upconv2_backward_w(self.x, dy, dw, db)
             if self.needs[0]:
                 dx = self.device.empty(self.x.shape)
