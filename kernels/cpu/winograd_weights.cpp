@@ -29,6 +29,7 @@ constexpr long OWN = 300 << 10;   // bytes of V and dM of a block of one thread
 constexpr long SHARED = 3 << 20;  // of all threads
 constexpr int LEAST = 24;         // tiles in a block: fewer would not pay for the way to dw
 constexpr int SLABS = 12;         // share out evenly over 1, 2, 3, 4 and 6 threads
+static_assert(LEAST > SLABS);
 constexpr long SUMS = 4 << 20;    // bytes that the dw of all slabs may need
 
 struct Weights {
@@ -61,7 +62,7 @@ struct Weights {
       transform_inputs(x, nullptr, n, row, column, c, V + t * stored + c, v_plane);
     for (int k = 0; k < panels * PANEL; k += LANES) {
       float* to = M + ((long)(k / PANEL) * block + t) * PANEL + k % PANEL;
-      if (k >= K) {  // whole vectors beyond the last filter
+      if (k >= K) {  // sums of these are not used, but denormal numbers in them would be slow
         for (int p = 0; p < 37; p++) store(to + p * m_plane, vec{});
         continue;
       }
@@ -129,10 +130,8 @@ struct Weights {
     float* sums = scratch(7, slabs * size);
     parallel(slabs, [&](long part, int) {
       float* own = sums + part * size;
-      const long first = smaller(part * slab, tiles.total);
-      const long last = smaller(first + slab, tiles.total);
-      if (first < last) return run_slab(first, last, own, own + size - K);
-      for (long i = 0; i < size; i++) own[i] = 0;
+      const long first = part * slab, last = smaller(first + slab, tiles.total);
+      run_slab(first, last, own, own + size - K);  // never empty, since LEAST > SLABS
     });
     add_slabs(sums, slabs, size, dw, size - K, db);
   }
