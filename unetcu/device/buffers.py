@@ -8,6 +8,7 @@ that touch are one. The network's ops allocate in the same order in every step, 
 first out, so that the region grows to little more than what is alive at the worst moment.
 """
 
+import math
 import mmap
 import os
 import sys
@@ -15,6 +16,7 @@ import threading
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +30,9 @@ class Piece:
     __slots__ = ("__array_interface__", "_given_back", "_span")
 
     def __init__(
-        self, address: int, span: tuple[int, int], given_back: "deque[tuple[int, int]]"
+        self, interface: dict[str, Any], span: tuple[int, int], given_back: deque[tuple[int, int]]
     ) -> None:
-        self._span, self._given_back = span, given_back
-        self.__array_interface__ = {
-            "data": (address, False),
-            "shape": (span[1] - span[0],),
-            "typestr": "|u1",
-            "version": 3,
-        }
+        self.__array_interface__, self._span, self._given_back = interface, span, given_back
 
     def __del__(self) -> None:
         self._given_back.append(self._span)  # no lock: this may run anywhere, at any time
@@ -59,12 +55,16 @@ class Buffers:
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
         """An uninitialised array (of more than nothing), or None where no hole is large enough."""
-        count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        span = self._take(-(-count // PAGE) * PAGE)
+        span = self._take(-(-math.prod(shape) * dtype.itemsize // PAGE) * PAGE)
         if span is None:
             return None
-        piece = np.asarray(Piece(self._address + span[0], span, self._given_back))
-        return piece[:count].view(dtype).reshape(shape)
+        interface = {
+            "data": (self._address + span[0], False),
+            "shape": tuple(shape),
+            "typestr": dtype.str,
+            "version": 3,
+        }
+        return np.asarray(Piece(interface, span, self._given_back))
 
     def _take(self, size: int) -> tuple[int, int] | None:
         with self._lock:
