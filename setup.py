@@ -81,8 +81,8 @@ class BuildPython(build_py):
         if self.editable_mode:
             return
         for source in sorted(ROOT.glob("kernels/**/*")):
-            if source.suffix in (".cu", ".cuh", ".h", ".tsv"):
-                inside = source.relative_to(ROOT / "kernels")
+            inside = source.relative_to(ROOT / "kernels")
+            if source.suffix in (".cu", ".cuh", ".h", ".tsv") and inside.parts[0] != "cpu":
                 target = Path(self.build_lib, "unetcu", "_kernels", inside)
                 self.mkpath(os.fspath(target.parent))
                 self.copy_file(os.fspath(source), os.fspath(target))

@@ -1,131 +1,148 @@
-"""Training step and inference side by side with PyTorch on this CPU, in one interleaved run.
+"""Training step, inference and peak memory side by side with PyTorch on this CPU.
 
-    python bench/torch_peer.py [--rounds 5] [--threads 2]
+    python bench/torch_peer.py [--threads 1 2] [--seconds 30] [--compile] [--memory] [--out FILE]
 
-Both sides do the same work: the same network (valid convolutions, cropped concatenation), float32,
-batch 1, weighted softmax loss, SGD with momentum. PyTorch runs in each memory layout; the ratio is
-that of its better layout: above 1, unetcu is faster. Needs PyTorch (pip install torch).
+Both sides do the same work, which is checked: the same network with the same weights gives the same
+probabilities. float32, batch 1, drop-out, weighted softmax loss, SGD with momentum. PyTorch runs in
+both memory layouts, eager and (--compile) compiled; the ratio is that of its fastest: above 1,
+unetcu is faster. All take turns, so that a slow moment of the machine hits all alike, and the least
+time of each counts.
+
+Prints Markdown. Needs PyTorch (pip install torch).
 """
 
 import argparse
-import statistics
+import itertools
+import platform
+import re
+import subprocess
+import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
+from torch_net import LAYOUTS, WORKS, contenders, made, ours, theirs
 
 from unetcu import threads
-from unetcu.infer import softmax
-from unetcu.training.samples import Batch
-from unetcu.training.settings import Settings
-from unetcu.training.trainer import Trainer
-from unetcu.unet import UNet
+from unetcu.device import native
 
-NETS = [(3, 16, 188), (3, 32, 316), (4, 64, 188)]  # depth, base, tile
+NETS = ["32,3,316", "16,3,188", "64,4,188", "64,4,572"]  # base, depth, tile
+PAUSE = 0.02  # seconds between two: PyTorch's worker threads spin for a while before they sleep
 
 
-def torch_net(net):
-    """The same network in PyTorch, as a module with the same number of parameters."""
+def least_times(found, seconds):
+    """Milliseconds: an array (contender, work). 3 rounds at least, and for so many seconds."""
+    least = np.full((len(found), len(WORKS)), np.inf)
+    turn, started = 0, 0.0
+    while turn < 4 or time.perf_counter() - started < seconds:
+        for i, jobs in enumerate(found.values()):
+            for j, job in enumerate(jobs):
+                if job is jobs[j - 1] and j:  # PyTorch has one form of inference
+                    least[i, j] = least[i, j - 1]
+                    continue
+                time.sleep(PAUSE)
+                start = time.perf_counter()
+                job()
+                if turn:
+                    least[i, j] = min(least[i, j], 1000 * (time.perf_counter() - start))
+        turn, started = turn + 1, started or time.perf_counter()  # the first turn only warms up
+    return least
+
+
+def status(key):
+    """A line of /proc/self/status, in MB."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{key}:\s*(\d+) kB", text)[1]) / 1000
+
+
+def alone(who, work, shape, count):
+    """Print the peak of memory, in MB above the imports, of one contender at one work."""
+    if who != "unetcu":
+        import torch
+
+        torch.set_num_threads(count)
+    threads.set_count(count)
+    before = status("VmRSS")
+    net, settings, batch = made(*shape)
+    jobs = ours(net, settings, batch) if who == "unetcu" else theirs(net, batch, who, False)
+    del net
+    Path("/proc/self/clear_refs").write_text("5")  # what making them took is not counted
+    for _ in range(3):
+        jobs[work]()
+    print(status("VmHWM") - before)
+
+
+def peaks(name, count):
+    """Rows of the table of peak memory of one network."""
+    for work in (0, 1):
+        mb = []
+        for who in ("unetcu", *LAYOUTS):
+            words = [sys.executable, __file__, "--alone", who, str(work), name, str(count)]
+            done = subprocess.run(words, check=True, capture_output=True, text=True)
+            mb.append(float(done.stdout))
+        yield f"| {name} | {WORKS[work]} | " + " | ".join(f"{m:.0f}" for m in mb) + " |"
+
+
+def rows(name, count, compiled, seconds):
+    """Rows of the table of times of one network."""
     import torch
-    from torch import nn
 
-    class Peer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.ModuleDict()
-            for name, shape in net.weight_shapes().items():
-                *kernel, c, k = shape
-                key = name.replace(".", "_")
-                if name.endswith("upconv"):
-                    self.layers[key] = nn.ConvTranspose2d(c, k, 2, stride=2)
-                else:
-                    self.layers[key] = nn.Conv2d(c, k, tuple(kernel) or 1)
-
-        def double(self, x, where):
-            for conv in ("conv1", "conv2"):
-                x = torch.relu(self.layers[f"{where}_{conv}"](x))
-            return x
-
-        def forward(self, x):
-            skips = []
-            for level in range(1, net.depth + 1):
-                x = self.double(x, f"down{level}")
-                skips.append(x)
-                x = torch.max_pool2d(x, 2)
-            x = self.double(x, "bottom")
-            for level in range(net.depth, 0, -1):
-                x = self.layers[f"up{level}_upconv"](x)
-                skip = skips.pop()
-                m = (skip.shape[2] - x.shape[2]) // 2
-                x = torch.cat([skip[:, :, m : m + x.shape[2], m : m + x.shape[3]], x], 1)
-                x = self.double(x, f"up{level}")
-            return self.layers["head"](x)
-
-    return Peer()
-
-
-def contenders(depth, base, tile):
-    """name -> (step, inference), functions without arguments."""
-    import torch
-
-    rng = np.random.default_rng(0)
-    settings = Settings(depth=depth, base=base, tile=tile, optimizer="sgd", average=0.0)
-    net = UNet(depth, base)
-    trainer = Trainer(net, settings, total=1000)
-    out = settings.tile_out
-    batch = Batch(
-        rng.standard_normal((1, tile, tile, 1), np.float32),
-        rng.integers(0, 2, (1, out, out), np.int32),
-        rng.random((1, out, out), np.float32),
-    )
-    found = {"unetcu": (lambda: trainer.step(batch), lambda: softmax(net, batch.x[0]))}
-    for layout in ("contiguous_format", "channels_last"):
-        memory = getattr(torch, layout)
-        peer = torch_net(net).to(memory_format=memory)
-        assert sum(p.numel() for p in peer.parameters()) == net.parameters.size
-        x = torch.from_numpy(batch.x).permute(0, 3, 1, 2).contiguous(memory_format=memory)
-        t, w = torch.from_numpy(batch.t).long(), torch.from_numpy(batch.w)
-        optimizer = torch.optim.SGD(peer.parameters(), lr=1e-3, momentum=0.99)
-
-        def step(peer=peer, x=x, optimizer=optimizer, t=t, w=w):
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(peer(x), t, reduction="none")
-            ((loss * w).sum() / w.sum()).backward()
-            optimizer.step()
-
-        def infer(peer=peer, x=x):
-            with torch.inference_mode():
-                torch.softmax(peer(x), 1)
-
-        found[f"torch {layout}"] = (step, infer)
-    return found
+    threads.set_count(count)
+    torch.set_num_threads(count)
+    found = contenders([int(n) for n in name.split(",")], compiled)
+    times = least_times(found, seconds)
+    for j, work in enumerate(WORKS):
+        cells = " | ".join(f"{t:.3g}" for t in times[:, j])
+        yield f"| {name} | {count} | {work} | {cells} | {times[1:, j].min() / times[0, j]:.2f} |"
 
 
 def main():
-    """Print the table of medians and ratios."""
+    """Print the tables; with --out, also write them to a file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=threads.count())
+    parser.add_argument("--nets", nargs="+", default=NETS, metavar="BASE,DEPTH,TILE")
+    parser.add_argument("--threads", nargs="+", type=int, default=[threads.count()])
+    parser.add_argument("--seconds", type=float, default=30, help="of taking turns, for each net")
+    parser.add_argument("--compile", action="store_true", help="torch.compile as well")
+    parser.add_argument("--memory", action="store_true", help="peak memory as well")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="Markdown")
+    parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.alone:
+        who, work, name, count = args.alone
+        alone(who, int(work), [int(n) for n in name.split(",")], int(count))
+        return
     import torch
 
-    threads.set_count(args.threads)
-    torch.set_num_threads(args.threads)
-    print(f"PyTorch {torch.__version__}, NumPy {np.__version__}, {args.threads} threads\n")
-    print("| depth, base, tile | work | unetcu ms | PyTorch NCHW ms | channels_last ms | ratio |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for shape in NETS:
-        found = contenders(*shape)
-        for i, work in enumerate(("training step", "inference")):
-            taken = {name: [] for name in found}
-            for r in range(args.rounds + 1):  # interleaved: a slow moment hits all alike
-                for name, jobs in found.items():
-                    start = time.perf_counter()
-                    jobs[i]()
-                    if r:
-                        taken[name].append(time.perf_counter() - start)
-            ms = [1000 * statistics.median(v) for v in taken.values()]
-            ratio = min(ms[1:]) / ms[0]
-            print(f"| {shape} | {work} | {ms[0]:.0f} | {ms[1]:.0f} | {ms[2]:.0f} | {ratio:.2f} |")
+    torch_names = [*LAYOUTS, *(f"{n}, compiled" for n in LAYOUTS if args.compile)]
+    head = ["base, depth, tile", "threads", "work", "unetcu ms", *torch_names, "ratio"]
+    with args.out.open("w") if args.out else nullcontext() as file:
+
+        def say(line=""):
+            print(line, flush=True)
+            if file:
+                print(line, file=file, flush=True)
+
+        say("# unetcu and PyTorch on a CPU\n")
+        say(f"PyTorch {torch.__version__}, NumPy {np.__version__}; {processor()}; {native()}.\n")
+        say(__doc__.split("\n\n")[2] + "\n")
+        say("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
+        for count, name in itertools.product(args.threads, args.nets):
+            for row in rows(name, count, args.compile, args.seconds):
+                say(row)
+        if args.memory:
+            say("\nPeak memory in MB above what the imports take; PyTorch eager.\n")
+            say(f"| base, depth, tile | work | unetcu | {' | '.join(LAYOUTS)} |\n|" + " --- |" * 5)
+            for name in args.nets:
+                for row in peaks(name, max(args.threads)):
+                    say(row)
+
+
+def processor():
+    """The CPU's name and how many cores the process may use."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return f"{found[1] if found else platform.processor()}, {threads.count()} cores"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from fakecuda import driver, launched  # noqa: F401  (fixtures)
 
+from unetcu.device.cpu import exact
+
 DEVICES = ["cpu"]
 
 
@@ -19,6 +21,13 @@ def on(request):
 def rng(request):
     """The same numbers at every run, other numbers for every test."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def exact_form():
+    """Convolutions on the CPU keep the bounds that every op keeps: no fast form."""
+    with exact():
+        yield
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -10,6 +10,8 @@ from unetcu.ops.conv3x3 import Conv3x3
 from unetcu.ops.relu import ReLU
 from unetcu.ops.softmax_loss import SoftmaxLoss
 
+pytestmark = pytest.mark.usefixtures("exact_form")
+
 
 def scaled(a):
     return a * a.dtype.type(1.001)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unetcu import memory, threads
+from unetcu.device import cpu
 from unetcu.infer import softmax
 from unetcu.memory import human, inference_bytes, training_bytes
 from unetcu.training.samples import Batch
@@ -19,7 +20,11 @@ NETS = [(2, 16, 1, 2, 204, 1), (1, 24, 3, 4, 180, 1), (3, 8, 1, 5, 220, 1), (2, 
 
 @pytest.fixture
 def bare(monkeypatch):
-    """The sums alone, without what is added for the allocator; one thread with no scratch yet."""
+    """The sums alone, without what is added for the allocator; one thread with no scratch yet.
+
+    They are those of NumPy's path, which takes more than the compiled kernels."""
+    monkeypatch.setenv("UNETCU_NATIVE", "0")
+    monkeypatch.setattr(cpu, "_region", lambda: None)
     monkeypatch.setattr(memory, "TRAINING_ALLOWANCE", 1)
     monkeypatch.setattr(memory, "INFERENCE_ALLOWANCE", 1)
     monkeypatch.setattr(memory, "FIXED", 0)

@@ -6,6 +6,7 @@ import pytest
 from unetcu.autograd import Tensor
 from unetcu.device import device
 from unetcu.errors import ShapeError
+from unetcu.ops.conv1x1 import conv1x1
 from unetcu.ops.reduce import sum as total
 from unetcu.optim import SGD
 from unetcu.parameters import Parameters
@@ -152,3 +153,19 @@ def test_weights_that_do_not_fit_change_nothing(arena, change, says):
     with pytest.raises(ShapeError, match=f"weights do not fit: {says}"):
         arena.load(given)
     assert np.array_equal(arena.flat, before)
+
+
+@pytest.mark.parametrize("native", ["0", "1"])
+def test_a_weight_used_twice_gets_both_gradients(rng, monkeypatch, native):
+    """The first is written to its place in the flat array, the second is added to it."""
+    monkeypatch.setenv("UNETCU_NATIVE", native)
+    p = Parameters({"w": (3, 4), "b": (4,)}, device("cpu"))
+    p.write("w", rng.integers(-3, 4, (3, 4)).astype(np.float32))
+    x, y = (Tensor(rng.integers(-3, 4, (1, 5, 6, 3)).astype(np.float32)) for _ in range(2))
+    for _ in range(2):  # what stands there from the step before is written over
+        p.forget_gradients()
+        (conv1x1(x, p["w"], p["b"]) + conv1x1(y, p["w"], p["b"])).backward(np.ones((1, 5, 6, 4)))
+        sums = (x.numpy() + y.numpy()).sum((0, 1, 2))
+        assert p["w"].grad.tolist() == np.repeat(sums[:, None], 4, 1).tolist()
+        assert p["b"].grad.tolist() == [60.0] * 4
+        assert np.shares_memory(p["w"].grad, p.gradients())

@@ -13,6 +13,7 @@ from unetcu.training.settings import Settings
 from unetcu.training.trainer import Trainer
 from unetcu.unet import UNet, output_size
 
+pytestmark = pytest.mark.usefixtures("exact_form")
 STEPS, TILE = 20, 76
 
 

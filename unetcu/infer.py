@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .autograd import Tensor, no_grad
+from .device.cpu import exact
 from .errors import UsageError
 from .tiles import Tile, border, cut, layout, mirror, valid_sizes
 from .unet import UNet
@@ -78,7 +79,7 @@ def whole(net: UNet, image: Array, tile_out: int, tta: str = "none") -> Array:
 
 def softmax(net: UNet, x: Array) -> Array:
     """Class probabilities of one input tile: (h, w, C) -> (h - 2 border, w - 2 border, classes)."""
-    with no_grad():
+    with no_grad(), exact():
         z = net(Tensor(x[None], net.device)).numpy()[0]
     p = np.exp(z - z.max(axis=2, keepdims=True))
     p /= p.sum(axis=2, keepdims=True)

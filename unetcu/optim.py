@@ -49,6 +49,10 @@ class Optimizer:
             self._launch(self.parameters.device, *arrays)
             return
         self.hyper[1] += 1
+        native = self.parameters.device.native(values.dtype)
+        if native is not None:
+            self._native(native, *arrays)
+            return
 
         def part(i: int) -> None:
             here = slice(i * CHUNK, (i + 1) * CHUNK)
@@ -57,7 +61,11 @@ class Optimizer:
         each(part, -(-values.size // CHUNK))
 
     def _update(self, p: Any, g: Any, *moments: Any) -> None:
-        """One step on the CPU, of a piece of the arrays."""
+        """One step on the CPU by NumPy, of a piece of the arrays."""
+        raise NotImplementedError
+
+    def _native(self, native: Any, p: Any, g: Any, *moments: Any) -> None:
+        """One step by kernels/cpu/optim.cpp: the same bits."""
         raise NotImplementedError
 
     def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
@@ -81,6 +89,9 @@ class SGD(Optimizer):
         v *= p.dtype.type(self.momentum)
         v += g
         p -= p.dtype.type(self.hyper[0]) * v
+
+    def _native(self, native: Any, p: Any, g: Any, *moments: Any) -> None:
+        native.sgd(p, g, *moments, self.hyper[0], self.momentum)
 
     def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
         (v,) = moments
@@ -107,15 +118,23 @@ class AdamW(Optimizer):
 
     def _update(self, p: Any, g: Any, *moments: Any) -> None:
         m, s = moments
+        of_mean, of_square, square, eps, keep, rate = map(p.dtype.type, self._factors())
+        m += of_mean * (g - m)
+        s += of_square * (g * g - s)
+        size = np.sqrt(s * square)
+        size += eps
+        p *= keep
+        p -= rate * (m / size)
+
+    def _native(self, native: Any, p: Any, g: Any, *moments: Any) -> None:
+        native.adamw(p, g, *moments, *self._factors())
+
+    def _factors(self) -> tuple[float, ...]:
+        """What is the same for all elements, in double."""
         lr, t = self.hyper
-        number = p.dtype.type
         b1, b2 = self.betas
-        m += number(1 - b1) * (g - m)
-        s += number(1 - b2) * (g * g - s)
-        size = np.sqrt(s * number(1 / (1 - b2**t)))
-        size += number(self.eps)
-        p *= number(1 - lr * self.decay)
-        p -= number(lr / (1 - b1**t)) * (m / size)
+        rates = 1 - lr * self.decay, lr / (1 - b1**t)
+        return 1 - b1, 1 - b2, 1 / (1 - b2**t), self.eps, *rates
 
     def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
         m, s = moments
@@ -130,25 +149,32 @@ class Average:
     """The moving average of the weights (Polyak & Juditsky 1992): smoother than the last ones.
 
     a <- a + (1 - d) (p - a)  after step t, with d = min(decay, t / (t + 10)): early on the average
-    follows quickly and so forgets the random start. `flat` is laid out like the parameters.
+    follows quickly and so forgets the random start. `flat` is laid out like the parameters; with
+    decay 0 it is the parameters.
     """
 
     def __init__(self, parameters: Parameters, decay: float) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"the average's decay must be at least 0 and below 1, got {decay}")
         self.parameters, self.decay = parameters, decay
-        self.flat = parameters.device.put(parameters.flat)
+        self.flat = parameters.device.put(parameters.flat) if decay else parameters.flat
         self._steps = parameters.device.zeros((1,), np.float64)  # the t of a kernel's launch
 
     def update(self, steps_done: int) -> None:
         """Take in the weights after an optimizer step; steps_done counts from 1."""
         values, where = self.parameters.flat, self.parameters.device
+        if values is self.flat:
+            return
         if isinstance(where, Gpu):
             where.copy(np.array([steps_done], np.float64), self._steps)
             rest = self._steps, 1 - self.decay, values.size
             where.each("optim", "optim_average", values.size, self.flat, values, *rest)
             return
         share = self.flat.dtype.type(1 - min(self.decay, steps_done / (steps_done + 10)))
+        native = where.native(self.flat.dtype)
+        if native is not None:
+            native.average(self.flat, values, share)
+            return
 
         def part(i: int) -> None:
             here = slice(i * CHUNK, (i + 1) * CHUNK)

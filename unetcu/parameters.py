@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .autograd import Tensor
+from .autograd import Op, Tensor
 from .device import Device
 from .errors import ShapeError
 
@@ -33,7 +33,8 @@ class Parameter(Tensor):
         """Add to `grad`, which lives in the flat gradient array."""
         if self.grad is not None:
             gradient = self.device.add(self.grad, gradient)
-        self.device.copy(gradient, self.slot)
+        if gradient is not self.slot:
+            self.device.copy(gradient, self.slot)
         self.grad = self.slot
 
 
@@ -120,6 +121,17 @@ class Parameters(Mapping[str, Parameter]):
                 )
         for name in ours:
             self.write(name, arrays[name])
+
+
+def room(op: Op, i: int, shape: tuple[int, ...]) -> Any:
+    """Memory where `op` may write the gradient of its input i, of this shape.
+
+    That of a parameter whose gradient is not there yet is its place in the flat array.
+    """
+    source = op.sources[i]
+    if isinstance(source, Parameter) and source.grad is None:
+        return source.slot
+    return op.device.empty(shape)
 
 
 def _room(shape: tuple[int, ...]) -> int:

@@ -1,15 +1,19 @@
-// unetcu._native: tells how this module was built, and what the CPU it runs on can do.
+// unetcu._native: the CPU's own kernels, how they were built, and what this CPU can do.
 //
-// The CPU's own kernels will be functions of this module. They have to be compiled for more
-// than one instruction set and chosen at run time; the two lists below are what that choice
-// is made from.
+// The kernels are compiled for more than one instruction set (isa.h); when the module is loaded,
+// the best that the CPU has is chosen, or the one that the environment variable UNETCU_ISA names.
+// The functions themselves are bound in bind_*.cpp.
 
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "arrays.h"
+#include "pool.h"
 
 namespace py = pybind11;
 
@@ -72,6 +76,9 @@ Names detected() {
   UNETCU_ASK("avx2");
   UNETCU_ASK("fma");
   UNETCU_ASK("avx512f");
+  UNETCU_ASK("avx512dq");
+  UNETCU_ASK("avx512bw");
+  UNETCU_ASK("avx512vl");
 #undef UNETCU_ASK
   return names;
 #else
@@ -88,9 +95,42 @@ std::string joined(const Names& names) {
   return text.empty() ? "nothing special" : text;
 }
 
+// The sets that are built in and that this CPU has, the best first.
+std::vector<const unetcu::Ops*> usable() {
+  std::vector<const unetcu::Ops*> tables;
+#ifdef UNETCU_X86
+  const Names has = detected();
+  const auto all_of = [&](const Names& wanted) {
+    return std::all_of(wanted.begin(), wanted.end(), [&](const std::string& name) {
+      return std::find(has.begin(), has.end(), name) != has.end();
+    });
+  };
+  if (all_of({"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma"}))
+    tables.push_back(&unetcu::avx512::table());
+  if (all_of({"avx2", "fma"})) tables.push_back(&unetcu::avx2::table());
+#endif
+  tables.push_back(&unetcu::portable::table());
+  return tables;
+}
+
+const unetcu::Ops* choose() {
+  const std::vector<const unetcu::Ops*> tables = usable();
+  const char* asked = std::getenv("UNETCU_ISA");
+  if (!asked || !*asked) return tables.front();
+  Names names;
+  for (const unetcu::Ops* table : tables) {
+    if (std::string(asked) == table->name) return table;
+    names.push_back(table->name);
+  }
+  throw py::import_error("UNETCU_ISA is '" + std::string(asked) + "'; this CPU can use " +
+                         joined(names));
+}
+
+const unetcu::Ops* chosen = nullptr;
+
 std::string describe() {
   return compiler() + ", compiled for " + joined(compiled_for()) + ", this CPU has " +
-         joined(detected());
+         joined(detected()) + "; kernels for " + chosen->name;
 }
 
 py::dict build_info() {
@@ -98,15 +138,27 @@ py::dict build_info() {
   info["compiler"] = compiler();
   info["compiled_for"] = compiled_for();
   info["detected"] = detected();
+  info["kernels"] = chosen->name;
   return info;
 }
 
 }  // namespace
 
+const unetcu::Ops& unetcu::ops() { return *chosen; }
+
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "How unetcu's compiled code was built, and what this CPU can do.";
+  chosen = choose();
+  module.doc() = "The CPU's own kernels, how they were built, and what this CPU can do.";
   module.def("describe", &describe, "build_info() in one line of text.");
   module.def("build_info", &build_info,
-             "A dict: compiler (str), and the instruction sets compiled_for and detected (lists "
-             "of str).");
+             "A dict: compiler (str), the instruction sets compiled_for and detected (lists of "
+             "str), and kernels (str), the set whose kernels run.");
+  module.def("set_threads", &unetcu::set_threads,
+             "Use at most this many threads. Results do not depend on it.");
+  unetcu::bind_moves(module);
+  unetcu::bind_winograd(module);
+  unetcu::bind_exact(module);
+  unetcu::bind_products(module);
+  unetcu::bind_loss(module);
+  unetcu::bind_optim(module);
 }

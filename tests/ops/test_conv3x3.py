@@ -1,4 +1,7 @@
-"""3x3 convolution: formula, slopes, whole numbers bit for bit, adjoints, one NaN, shapes."""
+"""3x3 convolution: formula, slopes, whole numbers bit for bit, adjoints, one NaN, shapes.
+
+On the CPU this is what its exact form obeys; test_conv3x3_fast.py is about the fast one.
+"""
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from unetcu.autograd import Tensor
 from unetcu.errors import ShapeError
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 
+pytestmark = pytest.mark.usefixtures("exact_form")
 SHAPES = [  # N, H, W, C, K
     (1, 3, 3, 1, 1),
     (1, 3, 4, 1, 2),

@@ -9,6 +9,7 @@ from unetcu.kernel import constants, entries
 from unetcu.ops import conv3x3 as module
 from unetcu.ops.conv3x3 import VARIANTS, Conv3x3, chosen, conv3x3, slabs
 
+pytestmark = pytest.mark.usefixtures("exact_form")
 SIZE = constants("conv3x3")
 CHANNELS = (1, 2, 3, 8, 9, 15, 16, 17, 33, 64)
 

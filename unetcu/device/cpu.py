@@ -1,12 +1,24 @@
-"""The CPU as a device: NumPy arrays; its work is split over threads by threads.py."""
+"""The CPU as a device: NumPy arrays, and what works on them.
 
-from collections.abc import Sequence
+That is our own compiled kernels (kernels/cpu) for float32, where they were built, and otherwise
+NumPy, its work split over threads by threads.py.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import threads
+from .buffers import LEAST, Buffers, region
+
+_exact: ContextVar[bool] = ContextVar("exact", default=False)
 
 
 class Cpu:
@@ -20,8 +32,26 @@ class Cpu:
         blas = "" if threads.blas_control() else "; its BLAS cannot be held to one thread a part"
         return f"cpu (NumPy {np.__version__}, {threads.count()} threads{blas})"
 
+    def native(self, dtype: DTypeLike) -> Any:
+        """The module of compiled kernels if it can do the work, else None: then NumPy does it.
+
+        None for any dtype but float32, where the module was not built, and with UNETCU_NATIVE=0
+        in the environment.
+        """
+        if dtype != np.float32 or os.environ.get("UNETCU_NATIVE") == "0":
+            return None
+        module = _module()
+        if module is not None:
+            module.set_threads(threads.count())
+        return module
+
     def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
-        """An uninitialised array, C-contiguous."""
+        """An uninitialised array, C-contiguous; large ones in memory that is kept (buffers.py)."""
+        dtype = np.dtype(dtype)
+        if dtype.itemsize * math.prod(shape) >= LEAST:
+            buffers = _region()
+            if buffers is not None and (array := buffers.empty(shape, dtype)) is not None:
+                return array
         return np.empty(shape, dtype)
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -41,11 +71,53 @@ class Cpu:
         np.copyto(target, source, casting="same_kind")
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """a + b: how gradients are summed where a tensor was used more than once."""
-        return a + b
+        """a + b, of one shape: how gradients are summed where a tensor was used more than once."""
+        native = self.native(a.dtype)
+        if native is None or b.dtype != a.dtype:
+            return np.asarray(a + b)
+        y = self.empty(a.shape, a.dtype)
+        native.add(a, b, y)
+        return y
 
 
 def portable(array: Any) -> np.ndarray:
     """A copy as a plain NumPy array, in native byte order and C-contiguous."""
     array = np.asarray(array)
     return np.array(array, array.dtype.newbyteorder("="), order="C", copy=True)
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Inside, every sum is added in one order, whatever its position: what tiles need to fit.
+
+    Then whole numbers come out exactly, a NaN reaches only what sees it, and a tile has the bits
+    of the whole image. Outside, convolutions may take a faster form with larger rounding errors.
+    Like `no_grad`, it holds for this thread.
+    """
+    before = _exact.set(True)
+    try:
+        yield
+    finally:
+        _exact.reset(before)
+
+
+def exact_wanted() -> bool:
+    """Are we inside `exact()`?"""
+    return _exact.get()
+
+
+@functools.cache
+def _region() -> Buffers | None:
+    """The process's memory for arrays, made when it is first needed."""
+    return None if os.environ.get("UNETCU_BUFFERS") == "0" else region()
+
+
+@functools.cache
+def _module() -> Any:
+    try:
+        from .. import _native  # type: ignore[attr-defined, unused-ignore]
+    except ImportError:
+        if os.environ.get("UNETCU_ISA"):  # a wrong name must not turn into a slow run
+            raise
+        return None
+    return _native

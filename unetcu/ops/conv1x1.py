@@ -15,6 +15,7 @@ from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import product, product_over_rows
 from ..kernel import constants
+from ..parameters import room
 
 
 class Conv1x1(Op):
@@ -32,11 +33,24 @@ class Conv1x1(Op):
 
     def forward_cpu(self, x, w, b):
         self.x, self.w = x, w
+        native = self.device.native(x.dtype)
+        if native is not None:
+            y = self.device.empty(self.out_shape, x.dtype)
+            native.conv1x1_forward(x, w, b, y)
+            return y
         y = product(x.reshape(-1, x.shape[3]), w)
         y += b
         return y.reshape(self.out_shape)
 
     def backward_cpu(self, dy):
+        native = self.device.native(dy.dtype)
+        if native is not None:
+            dx, dw, db = None, room(self, 1, self.w.shape), room(self, 2, dy.shape[3:])
+            native.conv1x1_backward_w(self.x, dy, dw, db)
+            if self.needs[0]:
+                dx = self.device.empty(self.x.shape)
+                native.conv1x1_backward_x(dy, self.w, dx)
+            return dx, dw, db
         x, g = self.x.reshape(-1, self.x.shape[3]), dy.reshape(-1, dy.shape[3])
         dx = product(g, np.ascontiguousarray(self.w.T)).reshape(self.x.shape)
         return dx, product_over_rows(x, g), g.sum(0)

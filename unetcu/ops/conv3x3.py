@@ -11,8 +11,11 @@ tile's result never depends on what lies outside it. Backward, with g = dy where
 
 so dx is again such a convolution: of g padded by 2, with w turned by 180 degrees and C, K swapped.
 
-On the CPU each is a matrix product over "columns": row p of the column matrix holds the 9C numbers
-that output pixel p sees. The matrix is made a few image rows at a time, to stay in the cache.
+On the CPU our compiled kernels do it by Winograd F(4x4,3x3): a quarter of the multiplications, at
+the price that the last bits of a pixel depend on a 6x6 patch (kernels/cpu/README.md); inside
+`exact()`, directly, in one order at every position. Without them each is a matrix product over
+"columns": row p of the column matrix holds the 9C numbers that output pixel p sees. It is made a
+few image rows at a time, to stay in the cache.
 """
 
 from collections.abc import Callable
@@ -22,10 +25,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..autograd import Op
+from ..device.cpu import exact_wanted
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..kernel import constants
 from ..ops.relu import gate
+from ..parameters import room
 from ..threads import each, scratch
 
 
@@ -52,7 +57,14 @@ class Conv3x3(Op):
 
     def forward_cpu(self, x, w, b, relu=False):
         y = self.device.empty(self.out_shape, x.dtype)
-        correlate(x, w, y, b, relu)
+        native = self.device.native(x.dtype) if y.size else None
+        self.native, self.exact = native, exact_wanted()  # backward does as forward did
+        if native is None:
+            correlate(x, w, y, b, relu)
+        elif self.exact:
+            native.conv3x3_exact_forward(x, w, b, y, relu)
+        else:
+            native.conv3x3_fast_forward(x, w, b, y, relu)
         self.x, self.w, self.y = x, w, y if relu else None
         return y
 
@@ -61,6 +73,16 @@ class Conv3x3(Op):
         N, H, W, K = dy.shape
         C = x.shape[3]
         wants_dx = self.needs[0]
+        if self.native is not None:
+            dw, db = room(self, 1, w.shape), room(self, 2, (K,))
+            dx = self.device.empty(x.shape) if wants_dx else None
+            if self.exact:
+                self.native.conv3x3_exact_backward_w(x, dy, y, dw, db)
+                if wants_dx:
+                    self.native.conv3x3_exact_backward_x(dy, y, w, dx)
+            else:
+                self.native.conv3x3_fast_backward(x, w, y, dy, dx, dw, db)
+            return dx, dw, db
         pad = 2 if wants_dx else 0
         padded = self.device.zeros((N, H + 2 * pad, W + 2 * pad, K), dy.dtype)
         rows = rows_a_part(H, 9 * C, W)

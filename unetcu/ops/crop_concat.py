@@ -34,12 +34,26 @@ class CropConcat(Op):
     def forward_cpu(self, skip, x):
         self.skip_shape = skip.shape
         y = self.device.empty(self.out_shape, x.dtype)
+        native = self.device.native(x.dtype)
+        if native is not None:
+            native.crop_concat_forward(skip, x, y)
+            return y
         y[..., : skip.shape[3]] = skip[_centre(skip.shape, x.shape)]
         y[..., skip.shape[3] :] = x
         return y
 
     def backward_cpu(self, dy):
         channels = self.skip_shape[3]
+        native = self.device.native(dy.dtype)
+        if native is not None:
+            dskip = dx = None
+            if self.needs[0]:
+                dskip = self.device.empty(self.skip_shape, dy.dtype)
+                native.crop_concat_backward_skip(dy, dskip)
+            if self.needs[1]:
+                dx = self.device.empty((*dy.shape[:3], dy.shape[3] - channels), dy.dtype)
+                native.crop_concat_backward_x(dy, dx)
+            return dskip, dx
         dskip = self.device.zeros(self.skip_shape, dy.dtype)
         dskip[_centre(self.skip_shape, dy.shape)] = dy[..., :channels]
         return dskip, np.ascontiguousarray(dy[..., channels:])

@@ -32,12 +32,25 @@ class Dropout(Op):
         return x * keep.reshape(x.shape) / (1 - rate)
 
     def forward_cpu(self, x, when, rate=0.5, layer=0):
+        native = self.device.native(x.dtype)
+        if native is not None:
+            key = (int(when[0]) + layer * 0x632BE5AB) & 0xFFFFFFFF
+            self.fixed = key, int(when[1]), int(rate * 2**32), 1 / (1 - rate)
+            return self._native(native, x)
         keep = words(x.size, int(when[0]), int(when[1]), layer) >= np.uint32(rate * 2**32)
         self.scale = np.multiply(keep.reshape(x.shape), 1 / (1 - rate), dtype=x.dtype)
         return x * self.scale
 
     def backward_cpu(self, dy):
+        native = self.device.native(dy.dtype)
+        if native is not None:
+            return self._native(native, dy), None
         return dy * self.scale, None
+
+    def _native(self, native, x):
+        y = self.device.empty(x.shape, x.dtype)
+        native.dropout(x, y, *self.fixed)  # the words are drawn anew in backward: cheaper than kept
+        return y
 
     def forward_gpu(self, x, when, rate=0.5, layer=0):
         self.when, self.fixed = when, (layer & 0xFFFFFFFF, int(rate * 2**32), 1 / (1 - rate))

@@ -27,7 +27,7 @@ class Add(Op):
 
     def forward_cpu(self, a, b):
         self.b_shape = b.shape
-        return np.asarray(a + b)
+        return self.device.add(a, b) if a.shape == b.shape else np.asarray(a + b)
 
     def backward_cpu(self, dy):
         return dy, _sum_repeats(dy, self.b_shape)
@@ -51,10 +51,11 @@ class Multiply(Op):
 
     def forward_cpu(self, a, b):
         self.a, self.b = a, b
-        return np.asarray(a * b)
+        return _multiply_cpu(self.device, a, b)
 
     def backward_cpu(self, dy):
-        return np.asarray(dy * self.b), _sum_repeats(dy * self.a, self.b.shape)
+        a, b, where = self.a, self.b, self.device
+        return _multiply_cpu(where, dy, b), _sum_repeats(_multiply_cpu(where, dy, a), b.shape)
 
     def forward_gpu(self, a, b):
         self.a, self.b = a, b
@@ -70,6 +71,15 @@ def _sum_repeats(g, shape):
     """g summed over the leading dimensions that `shape` lacks."""
     repeats = int(np.prod(g.shape[: g.ndim - len(shape)], dtype=np.int64))
     return np.asarray(g.reshape((repeats, *shape)).sum(0))
+
+
+def _multiply_cpu(device, a, b):
+    native = device.native(a.dtype)
+    if native is None or (a.shape, a.dtype) != (b.shape, b.dtype):
+        return np.asarray(a * b)
+    y = device.empty(a.shape, a.dtype)
+    native.multiply(a, b, y)
+    return y
 
 
 def _multiply_gpu(device, a, b):

@@ -18,6 +18,7 @@ from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import product, product_over_rows
 from ..kernel import constants
+from ..parameters import room
 
 
 class UpConv2(Op):
@@ -44,12 +45,25 @@ class UpConv2(Op):
         self.x, self.w = x, w
         N, H, W, C = x.shape
         K = len(b)
+        native = self.device.native(x.dtype)
+        if native is not None:
+            y = self.device.empty(self.out_shape, x.dtype)
+            native.upconv2_forward(x, w, b, y)
+            return y
         patches = product(x.reshape(-1, C), _side_by_side(w)).reshape(N, H, W, 2, 2, K)
         y = self.device.empty((N, H, 2, W, 2, K), x.dtype)
         np.add(patches.transpose(0, 1, 3, 2, 4, 5), b, out=y)
         return y.reshape(self.out_shape)
 
     def backward_cpu(self, dy):
+        native = self.device.native(dy.dtype)
+        if native is not None:
+            dx, dw, db = None, room(self, 1, self.w.shape), room(self, 2, dy.shape[3:])
+            native.upconv2_backward_w(self.x, dy, dw, db)
+            if self.needs[0]:
+                dx = self.device.empty(self.x.shape)
+                native.upconv2_backward_x(dy, self.w, dx)
+            return dx, dw, db
         x, w = self.x, self.w
         N, H, W, C = x.shape
         K = w.shape[3]

@@ -73,8 +73,8 @@ class Trainer:
                 f"cannot resume: the file holds {', '.join(state) or 'weights only'} and this "
                 f"training needs {', '.join(ours)}"
             )
-        self.net.parameters.load(weights)
         where = self.net.device
         for name, array in {"average": self.average.flat, **self.optimizer.state}.items():
             where.copy(state[name], array)
+        self.net.parameters.load(weights)  # last: with decay 0 the average is the same memory
         self.done = done

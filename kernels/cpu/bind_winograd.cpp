@@ -1,0 +1,65 @@
+// bind_winograd.cpp: the fast 3x3 convolution for Python; the ops of winograd.cpp,
+// winograd_weights.cpp and narrow.cpp.
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "arrays.h"
+
+namespace unetcu {
+namespace {
+
+constexpr int FEW = 4;  // channels of x: up to here without Winograd
+
+using Shape = std::vector<py::ssize_t>;
+using Maybe = std::optional<py::array>;
+
+// x (N,H,W,C) and y (N,H-2,W-2,K), nothing empty.
+void check_pair(const View& x, const View& y) {
+  if (x.N != y.N || x.H != y.H + 2 || x.W != y.W + 2) refuse("x", "does not fit y");
+  if (y.N < 1 || y.H < 1 || y.W < 1 || x.C < 1 || y.C < 1) refuse("x", "must not be empty");
+}
+
+void forward(const py::array& x, const py::array& w, const py::array& b, const py::array& y,
+             bool relu) {
+  const View from = view(x, "x"), to = view(y, "y", true);
+  check_pair(from, to);
+  const float* filters = contiguous<const float>(w, "w", Shape{3, 3, from.C, to.C});
+  const float* bias = contiguous<const float>(b, "b", Shape{to.C});
+  const py::gil_scoped_release release;
+  (from.C <= FEW ? ops().narrow_forward : ops().winograd_forward)(from, filters, bias, relu, to);
+}
+
+void backward(const py::array& x, const py::array& w, const Maybe& y, const py::array& dy,
+              const Maybe& dx, const py::array& dw, const py::array& db) {
+  const View from = view(x, "x"), given = view(dy, "dy");
+  check_pair(from, given);
+  const Shape shape{3, 3, from.C, given.C};
+  const float* filters = contiguous<const float>(w, "w", shape);
+  float* to_w = contiguous<float>(dw, "dw", shape);
+  float* to_b = contiguous<float>(db, "db", Shape{given.C});
+  View gate{}, to{};
+  if (y) gate = view(*y, "y");
+  if (y && (gate.N != given.N || gate.H != given.H || gate.W != given.W || gate.C != given.C))
+    refuse("y", "has the wrong shape");
+  if (dx) to = view(*dx, "dx", true);
+  if (dx && (to.N != from.N || to.H != from.H || to.W != from.W || to.C != from.C))
+    refuse("dx", "has the wrong shape");
+  const View* closes = y ? &gate : nullptr;
+  const py::gil_scoped_release release;
+  (from.C <= FEW ? ops().narrow_backward_w : ops().winograd_backward_w)(from, given, closes, to_w,
+                                                                       to_b);
+  if (dx) ops().winograd_backward_x(given, closes, filters, to);
+}
+
+}  // namespace
+
+void bind_winograd(py::module_& module) {
+  module.def("conv3x3_fast_forward", &forward,
+             "(x, w, b, y, relu): y = conv3x3(x, w, b, relu); x, y may be strided views.");
+  module.def("conv3x3_fast_backward", &backward,
+             "(x, w, y or None, dy, dx or None, dw, db): the gradients, written to dx, dw, db; dy "
+             "counts where y > 0, if y is given.");
+}
+
+}  // namespace unetcu

@@ -1,0 +1,210 @@
+// moves.cpp: ops that choose, move or scale numbers and add up nothing: relu, maxpool2, crop_concat,
+// dropout, fill, add, multiply; forward and backward.
+//
+// Shapes   as the ops' files say; all arrays C-contiguous, NHWC.
+// Split    a part is PART consecutive elements or as many whole rows: by the shape alone. No element
+//          has two writers and none is a sum, so the split cannot change a bit.
+// Cost     memory-bound. The loops are plain ones that the compiler turns into vectors: conditions
+//          are choices between two values, or gates on their bits (vec.h).
+//
+// Called by unetcu/ops/{relu,maxpool2,crop_concat,dropout,elementwise}.py. Tested by tests/ops.
+#include <cstdint>
+#include <cstring>
+
+#include "isa.h"
+#include "pool.h"
+#include "vec.h"
+
+namespace unetcu::UNETCU_ISA {
+namespace {
+
+constexpr long PART = 1 << 15;  // elements: three arrays of it fit a core's L2
+constexpr int STRIP = 64;       // elements worked on at once where something is kept beside them
+
+// body(from, to) over 0..count in parts of PART.
+template <class Body>
+void over_elements(long count, Body body) {
+  parallel(ceil_div(count, PART), [&](long part, int) {
+    body(part * PART, smaller(count, (part + 1) * PART));
+  });
+}
+
+// body(row) for every row of `width` elements, about PART elements at a time.
+template <class Body>
+void over_rows(long rows, long width, Body body) {
+  const long together = larger(1L, PART / larger(1L, width));
+  parallel(ceil_div(rows, together), [&](long part, int) {
+    const long to = smaller(rows, (part + 1) * together);
+    for (long row = part * together; row < to; ++row) body(row);
+  });
+}
+
+// Where a window's four numbers lie in x, from its first one, in row order: PLACES in maxpool2.py.
+struct Window {
+  long place[4];
+  Window(long W, long C) : place{0, C, 2 * W * C, 2 * W * C + C} {}
+};
+
+void copy(float* to, const float* from, long count) {
+  std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+void zero(float* to, long count) {
+  std::memset(to, 0, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+}  // namespace
+
+// y = max(x, 0), and NaN where x is NaN.
+void relu_forward(const float* x, float* y, long count) {
+  over_elements(count, [=](long from, long to) {
+    for (long i = from; i < to; ++i) y[i] = x[i] <= 0 ? 0.0f : x[i];
+  });
+}
+
+void relu_backward(const float* dy, const float* y, float* dx, long count) {
+  over_elements(count, [=](long from, long to) {
+    for (long i = from; i < to; i += LANES) {
+      const int some = static_cast<int>(smaller<long>(LANES, to - i));
+      store(dx + i, gate(load(dy + i, some), load(y + i, some) > vec{}), some);
+    }
+  });
+}
+
+// x (rows of 2, 2W, C) -> y, winner (rows, W, C): the largest of each window, and its number 0..3 in
+// row order; of equals the first, and a NaN before all.
+void maxpool2_forward(const float* x, float* y, std::uint8_t* winner, long rows, long W, long C) {
+  const Window window(W, C);
+  over_rows(rows, W * C, [=](long row) {
+    for (long j = 0; j < W; ++j) {
+      const float* in = x + 4 * row * W * C + 2 * j * C;
+      float* out = y + (row * W + j) * C;
+      std::uint8_t* number = winner + (row * W + j) * C;
+      for (long c = 0; c < C; c += STRIP) {
+        const int some = static_cast<int>(smaller<long>(STRIP, C - c));
+        float best[STRIP];
+        std::int32_t first[STRIP];
+        for (int i = 0; i < some; ++i) best[i] = in[c + i], first[i] = 0;
+        for (int k = 1; k < 4; ++k) {
+          const float* other = in + window.place[k] + c;
+          for (int i = 0; i < some; ++i) {
+            const float v = other[i], b = best[i];
+            const bool better = !(v <= b) & (b == b);  // v is larger, or the first NaN
+            best[i] = better ? v : b;
+            first[i] = better ? k : first[i];
+          }
+        }
+        for (int i = 0; i < some; ++i) out[c + i] = best[i];
+        for (int i = 0; i < some; ++i) number[c + i] = static_cast<std::uint8_t>(first[i]);
+      }
+    }
+  });
+}
+
+// Writes all four places of every window: dy where it won, else 0.
+void maxpool2_backward(const float* dy, const std::uint8_t* winner, float* dx, long rows, long W,
+                       long C) {
+  const Window window(W, C);
+  over_rows(rows, W * C, [=](long row) {
+    for (long j = 0; j < W; ++j) {
+      const float* from = dy + (row * W + j) * C;
+      const std::uint8_t* number = winner + (row * W + j) * C;
+      float* out = dx + 4 * row * W * C + 2 * j * C;
+      for (long c = 0; c < C; c += STRIP) {
+        const int some = static_cast<int>(smaller<long>(STRIP, C - c));
+        alignas(vec) std::int32_t first[STRIP] = {};
+        for (int i = 0; i < some; ++i) first[i] = number[c + i];
+        for (int i = 0; i < some; i += LANES) {
+          ivec won;
+          std::memcpy(&won, first + i, sizeof won);
+          const vec g = load(from + c + i, some - i);
+          for (int k = 0; k < 4; ++k)
+            store(out + window.place[k] + c + i, gate(g, won == k), some - i);
+        }
+      }
+    }
+  });
+}
+
+// y[..., :S] = the centre of skip (N,Hs,Ws,S), y[..., S:] = x (N,H,W,C).
+void crop_concat_forward(const float* skip, const float* x, float* y, long N, long Hs, long Ws,
+                         long S, long H, long W, long C) {
+  const long top = (Hs - H) / 2, left = (Ws - W) / 2;
+  over_rows(N * H, W * (S + C), [=](long row) {
+    const float* cut = skip + ((row / H * Hs + top + row % H) * Ws + left) * S;
+    const float* own = x + row * W * C;
+    float* out = y + row * W * (S + C);
+    for (long j = 0; j < W; ++j, out += S + C) {
+      copy(out, cut + j * S, S);
+      copy(out + S, own + j * C, C);
+    }
+  });
+}
+
+// dskip: the first S channels of dy (N,H,W,S+C) at its centre, 0 around.
+void crop_concat_backward_skip(const float* dy, float* dskip, long N, long Hs, long Ws, long S,
+                               long H, long W, long C) {
+  const long top = (Hs - H) / 2, left = (Ws - W) / 2;
+  over_rows(N * Hs, Ws * S, [=](long row) {
+    const long n = row / Hs, i = row % Hs - top;
+    float* out = dskip + row * Ws * S;
+    if (i < 0 || i >= H) return zero(out, Ws * S);
+    const float* in = dy + (n * H + i) * W * (S + C);
+    zero(out, left * S);
+    for (long j = 0; j < W; ++j) copy(out + (left + j) * S, in + j * (S + C), S);
+    zero(out + (left + W) * S, (Ws - left - W) * S);
+  });
+}
+
+// dx = the last C channels of dy, a row a pixel.
+void crop_concat_backward_x(const float* dy, float* dx, long pixels, long S, long C) {
+  over_rows(pixels, S + C, [=](long p) { copy(dx + p * C, dy + p * (S + C) + S, C); });
+}
+
+// y = x scale where the element's word is at least `threshold`, else x 0. Element i has word i % 2
+// of Philox-2x32-10 with the counter (i / 2, step).
+void dropout(const float* x, float* y, long count, std::uint32_t key, std::uint32_t step,
+             std::uint32_t threshold, float scale) {
+  over_elements(count, [=](long from, long to) {  // from is even
+    for (long start = from; start < to; start += 2 * STRIP) {
+      std::uint32_t left[STRIP], right[STRIP], round = key;
+      for (int i = 0; i < STRIP; ++i) {
+        left[i] = static_cast<std::uint32_t>(start / 2 + i);
+        right[i] = step;
+      }
+      for (int r = 0; r < 10; ++r, round += 0x9E3779B9u)
+        for (int i = 0; i < STRIP; ++i) {
+          const std::uint64_t product = std::uint64_t{left[i]} * 0xD256D193u;
+          left[i] = static_cast<std::uint32_t>(product >> 32) ^ round ^ right[i];
+          right[i] = static_cast<std::uint32_t>(product);
+        }
+      float factor[2 * STRIP];
+      for (int i = 0; i < STRIP; ++i) {
+        factor[2 * i] = left[i] >= threshold ? scale : 0.0f;
+        factor[2 * i + 1] = right[i] >= threshold ? scale : 0.0f;
+      }
+      const int some = static_cast<int>(smaller<long>(2 * STRIP, to - start));
+      for (int i = 0; i < some; ++i) y[start + i] = x[start + i] * factor[i];
+    }
+  });
+}
+
+void fill(float* y, long count, float value) {
+  over_elements(count, [=](long from, long to) {
+    for (long i = from; i < to; ++i) y[i] = value;
+  });
+}
+
+void add(const float* a, const float* b, float* y, long count) {
+  over_elements(count, [=](long from, long to) {
+    for (long i = from; i < to; ++i) y[i] = a[i] + b[i];
+  });
+}
+
+void multiply(const float* a, const float* b, float* y, long count) {
+  over_elements(count, [=](long from, long to) {
+    for (long i = from; i < to; ++i) y[i] = a[i] * b[i];
+  });
+}
+
+}  // namespace unetcu::UNETCU_ISA

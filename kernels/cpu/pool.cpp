@@ -1,0 +1,122 @@
+// pool.cpp: see pool.h. One job at a time; whoever is awake takes its next part.
+#include "pool.h"
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <thread>
+
+namespace unetcu {
+namespace {
+
+using Call = void (*)(const void*, long, int);
+
+struct Pool {
+  std::mutex job;  // held while a job runs: who does not get it runs its parts alone
+  std::mutex lock;  // guards all below but `next`
+  std::condition_variable wake, idle;
+  int started = 0;  // workers; the caller is not one
+  unsigned long number = 0;  // of the job
+  bool open = false;  // may workers still join the job?
+  int limit = 0;  // workers that may
+  int inside = 0;  // workers that did and have not left
+  std::exception_ptr trouble;
+  Call call = nullptr;
+  const void* body = nullptr;
+  long parts = 0;
+  std::atomic<long> next{0};
+};
+
+// Never destroyed: at exit its workers still wait in it.
+Pool* pool = new Pool;
+std::atomic<int> threads{1};
+thread_local bool in_part = false;
+
+void take_parts(Pool& p, int worker) {
+  in_part = true;
+  try {
+    for (long part; (part = p.next.fetch_add(1)) < p.parts;) p.call(p.body, part, worker);
+  } catch (...) {
+    p.next = p.parts;  // nobody starts another
+    const std::lock_guard<std::mutex> hold(p.lock);
+    if (!p.trouble) p.trouble = std::current_exception();
+  }
+  in_part = false;
+}
+
+void work(Pool* p, int me) {
+  unsigned long seen = 0;
+  std::unique_lock<std::mutex> hold(p->lock);
+  while (true) {
+    p->wake.wait(hold, [&] { return p->open && p->number != seen && me <= p->limit; });
+    seen = p->number;
+    p->inside++;
+    hold.unlock();
+    take_parts(*p, me);
+    hold.lock();
+    if (--p->inside == 0) p->idle.notify_one();
+  }
+}
+
+// A child of fork() has the memory of the pool but none of its threads: it starts afresh.
+void after_fork_in_child() {
+  pool = new Pool;
+  in_part = false;
+}
+const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+
+struct Buffer {
+  float* data = nullptr;
+  std::size_t count = 0;
+  ~Buffer() { std::free(data); }
+};
+thread_local Buffer buffers[8];
+
+}  // namespace
+
+void set_threads(int count) { threads = count < 1 ? 1 : count; }
+int get_threads() { return threads; }
+
+void run_parts(long parts, Call call, const void* body) {
+  (void)registered;
+  Pool& p = *pool;
+  const long helpers = (parts < threads ? parts : long(threads)) - 1;
+  std::unique_lock<std::mutex> mine(p.job, std::defer_lock);
+  if (helpers <= 0 || in_part || !mine.try_lock()) {
+    for (long part = 0; part < parts; part++) call(body, part, 0);
+    return;
+  }
+  {
+    const std::lock_guard<std::mutex> hold(p.lock);
+    for (; p.started < helpers; p.started++) std::thread(work, &p, p.started + 1).detach();
+    p.number++;
+    p.call = call, p.body = body, p.parts = parts, p.next = 0;
+    p.limit = int(helpers), p.open = true, p.trouble = nullptr;
+  }
+  p.wake.notify_all();
+  take_parts(p, 0);
+  std::unique_lock<std::mutex> hold(p.lock);
+  p.open = false;  // a worker that did not wake up in time is not waited for
+  p.idle.wait(hold, [&] { return p.inside == 0; });
+  if (p.trouble) std::rethrow_exception(p.trouble);
+}
+
+float* scratch(int slot, std::size_t count) {
+  Buffer& buffer = buffers[slot];
+  if (buffer.count < count) {
+    std::free(buffer.data);
+    buffer.count = 0;
+    const std::size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
+    buffer.data = static_cast<float*>(std::aligned_alloc(64, bytes));
+    if (!buffer.data) throw std::bad_alloc();
+    buffer.count = count;
+  }
+  return buffer.data;
+}
+
+}  // namespace unetcu

@@ -1,0 +1,210 @@
+// winograd.cpp: fast 3x3 convolution and its input gradient, by Winograd F(4x4,3x3).
+//
+//   y = act(b + x * w):  for each tile of 4 x 4 outputs (README.md explains why)
+//
+//     V[p] = (Bt d B)[p]               36 numbers from the 6 x 6 inputs d of each channel
+//     U[p] = (G g Gt)[p]               36 numbers from the 3 x 3 filter g of each (c, k)
+//     M[p] = V[p] U[p]                 36 products (tiles, C) x (C, K), by the micro-kernel
+//     y    = act(b + At M A)           16 outputs of each filter
+//
+//   144 multiplications a tile become 36. dx is the same function: of dy padded by 2, with w turned
+//   by 180 degrees and C, K swapped.
+//
+// Shapes   x (N,H,W,C)  w (3,3,C,K)  y (N,H-2,W-2,K); x, y, gate strided views. Any sizes.
+// Schedule A block of tiles goes from inputs to outputs at once, so that V stays in a core's L2.
+//          Few filters: U is made once for all (up to HELD bytes), blocks are the parts.
+//          Many: U would not fit in the cache. V of a larger block is made by all threads; then
+//          each part is 16 filters, whose U is made CHUNK channels at a time and not kept.
+// Layout   V[p][tile][channel], U[p][channel][16], M[p][tile][16]. Planes are padded by 16 floats:
+//          their distance must not be a power of 2, or all 36 fall into the same few cache sets.
+// Bits     Every sum over channels is one chain, so that no bit depends on blocks or threads. But
+//          the bits of a pixel depend on all 36 inputs of its tile: see exact.cpp.
+#include "isa.h"
+#include "micro.h"
+#include "pool.h"
+#include "winograd_tiles.h"
+
+namespace unetcu::UNETCU_ISA {
+namespace {
+
+constexpr int CHUNK = 64;        // channels at a time: U of a panel is 147 KiB
+constexpr long HELD = 3 << 20;   // bytes of U that are held
+constexpr long OWN = 220 << 10;  // bytes of V of a block of one thread: most of a small L2
+constexpr long SHARED = 4 << 20;  // bytes of V of a block of all threads
+constexpr int LEAST = 24;        // tiles: fewer would not pay for reading U
+constexpr int PARTS = 8;         // at least, where there is enough to do: for up to 4 threads
+
+typedef float vec4 __attribute__((vector_size(16)));
+typedef float unaligned_vec4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int ivec4 __attribute__((vector_size(16)));
+
+#ifdef __clang__
+#define UNETCU_MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define UNETCU_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, ivec4{i, j, k, l})
+#endif
+
+// b[j][i] = a[i][j] of 4 x 4 numbers.
+void transpose4(const float* a, long lda, float* b, long ldb) {
+  const auto row = [&](int i) -> vec4 { return *(const unaligned_vec4*)(a + i * lda); };
+  const vec4 a0 = row(0), a1 = row(1), a2 = row(2), a3 = row(3);
+  const vec4 p = UNETCU_MIX(a0, a1, 0, 4, 1, 5), q = UNETCU_MIX(a2, a3, 0, 4, 1, 5);
+  const vec4 r = UNETCU_MIX(a0, a1, 2, 6, 3, 7), s = UNETCU_MIX(a2, a3, 2, 6, 3, 7);
+  const auto put = [&](int j, vec4 v) { *(unaligned_vec4*)(b + j * ldb) = v; };
+  put(0, UNETCU_MIX(p, q, 0, 1, 4, 5));
+  put(1, UNETCU_MIX(p, q, 2, 3, 6, 7));
+  put(2, UNETCU_MIX(r, s, 0, 1, 4, 5));
+  put(3, UNETCU_MIX(r, s, 2, 3, 6, 7));
+}
+
+struct Correlation {
+  const View &x, &y;
+  const View* closes;  // the gate of x
+  const float* w;      // (3,3,C,K)
+  const float* bias;   // of y's channels, or none
+  bool relu, turned;   // turned: x has w's K channels, y its C
+  int pad;             // of x, with zeros
+
+  int inputs = x.C, outputs = y.C;
+  int stored = int(round_up(inputs, LANES));  // channels of V
+  int chunk = smaller(stored, CHUNK), chunks = int(ceil_div(inputs, chunk));
+  int panels = int(ceil_div(outputs, PANEL));
+  bool hold = 144L * stored * panels * PANEL <= HELD;
+  Tiles tiles{y};
+  long block = block_size(), blocks = ceil_div(tiles.total, block);
+  long v_plane = block * stored + 16, m_plane = block * PANEL + 16, u_plane = chunk * PANEL + 16;
+
+  // Tiles in a block: a multiple of the micro-kernel's rows.
+  long block_size() const {
+    long size = larger<long>(LEAST, (hold ? OWN : SHARED) / (144L * stored));
+    if (hold) size = smaller(size, ceil_div(tiles.total, PARTS));
+    return larger<long>(1, smaller(tiles.total, round_up(size, 12)));
+  }
+
+  void inputs_of(long tile, float* V) const {
+    const auto [n, row, column] = tiles.at(tile);
+    for (int c = 0; c < stored; c += LANES)
+      transform_inputs(x, closes, n, row - pad, column - pad, c, V + c, v_plane);
+  }
+
+  // packed[tap][i][16]: the filters from inputs c + i to the outputs of a panel, 0 beyond the last.
+  void pack(int panel, int c, int count, float* packed) const {
+    const int k = panel * PANEL;
+    for (int tap = 0; tap < 9; tap++) {
+      const float* from = w + ((long)tap * inputs + c) * outputs + k;
+      for (int i = 0; i < count; i++, from += outputs, packed += PANEL)
+        for (int v = 0; v < PANEL; v += LANES) store(packed + v, load(from + v, outputs - k - v));
+    }
+  }
+
+  // The same of w turned by 180 degrees, C and K swapped.
+  void pack_turned(int panel, int c, int count, float* packed) const {
+    const int C = outputs, K = inputs, valid = smaller(PANEL, C - panel * PANEL);
+    for (int tap = 0; tap < 9; tap++, packed += count * PANEL) {
+      const float* from = w + ((long)(8 - tap) * C + panel * PANEL) * K + c;
+      for (int j = 0; j < PANEL; j += 4) {
+        int i = 0;
+        if (j + 4 <= valid)
+          for (; i + 4 <= count; i += 4)
+            transpose4(from + (long)j * K + i, K, packed + i * PANEL + j, PANEL);
+        for (; i < count; i++)
+          for (int u = j; u < j + 4; u++)
+            packed[i * PANEL + u] = u < valid ? from[(long)u * K + i] : 0.f;
+      }
+    }
+  }
+
+  // U of `chunk` inputs from c on and one panel of outputs. Filters are packed first, tap after tap:
+  // the 9 numbers of one filter lie C * K apart, often a power of two, and would meet in one set.
+  void filters(int panel, int c, float* U) const {
+    const int count = smaller(chunk, inputs - c), tap = count * PANEL;
+    float* packed = scratch(0, 9L * CHUNK * PANEL);
+    turned ? pack_turned(panel, c, count, packed) : pack(panel, c, count, packed);
+    for (int i = 0; i < tap; i += LANES) {
+      vec g[9], half[18], u[36];
+      for (int t = 0; t < 9; t++) g[t] = load(packed + t * tap + i);
+      for (int j = 0; j < 3; j++) filter_transform(g + j, 3, half + j, 3);
+      for (int j = 0; j < 6; j++) filter_transform(half + 3 * j, 1, u + 6 * j, 1);
+      for (int p = 0; p < 36; p++) store(U + p * u_plane + i, u[p]);
+    }
+  }
+
+  // The outputs of one panel, of `count` tiles whose V is given.
+  void outputs_of(long first, long count, int panel, const float* V, const float* held) const {
+    float* M = scratch(2, 36 * m_plane);
+    for (int i = 0; i < chunks; i++) {
+      const int c = i * chunk;
+      const float* U = held + 36 * u_plane * ((long)panel * chunks + i);
+      if (!hold) {
+        float* made = scratch(1, 36 * u_plane);
+        filters(panel, c, made);
+        U = made;
+      }
+      for (int p = 0; p < 36; p++)
+        product(count, V + p * v_plane + c, stored, 1, U + p * u_plane, PANEL,
+                smaller(chunk, inputs - c), M + p * m_plane, PANEL, i > 0);
+    }
+    for (long t = 0; t < count; t++) {
+      const auto [n, row, column] = tiles.at(first + t);
+      const int high = smaller(4, y.H - row), wide = smaller(4, y.W - column);
+      for (int v = 0; v < PANEL; v += LANES) {
+        const int k = panel * PANEL + v, valid = outputs - k;
+        if (valid <= 0) break;
+        vec m[36], half[24], out[16];
+        for (int p = 0; p < 36; p++) m[p] = load(M + p * m_plane + t * PANEL + v);
+        for (int j = 0; j < 6; j++) output_transform(m + j, 6, half + j, 6);
+        for (int i = 0; i < 4; i++) output_transform(half + 6 * i, 1, out + 4 * i, 1);
+        const vec b = bias ? load(bias + k, valid) : vec{};
+        for (int i = 0; i < high; i++) {
+          float* to = y.at(n, row + i, column) + k;
+          for (int j = 0; j < wide; j++) {
+            const vec value = out[4 * i + j] + b;
+            store(to + j * y.w, relu ? UNETCU_ISA::relu(value) : value, valid);
+          }
+        }
+      }
+    }
+  }
+
+  void run() const {
+    if (hold) {
+      float* U = scratch(4, 36 * u_plane * panels * chunks);
+      parallel((long)panels * chunks, [&](long part, int) {
+        filters(int(part / chunks), int(part % chunks) * chunk, U + 36 * u_plane * part);
+      });
+      parallel(blocks, [&](long part, int) {
+        const long first = part * block, count = smaller(block, tiles.total - first);
+        float* V = scratch(3, 36 * v_plane);
+        for (long t = 0; t < count; t++) inputs_of(first + t, V + t * stored);
+        for (int panel = 0; panel < panels; panel++) outputs_of(first, count, panel, V, U);
+      });
+      return;
+    }
+    float* V = scratch(5, 36 * v_plane);
+    for (long first = 0; first < tiles.total; first += block) {
+      const long count = smaller(block, tiles.total - first);
+      parallel(count, [&](long t, int) { inputs_of(first + t, V + t * stored); });
+      const long slices = panels < PARTS ? ceil_div(PARTS, panels) : 1;
+      const long slice = round_up(ceil_div(count, slices), 12);
+      parallel(panels * slices, [&](long part, int) {
+        const long from = part / panels * slice;
+        if (from >= count) return;
+        outputs_of(first + from, smaller(slice, count - from), int(part % panels),
+                   V + from * stored, nullptr);
+      });
+    }
+  }
+};
+
+}  // namespace
+
+void winograd_forward(const View& x, const float* w, const float* bias, bool relu,
+                      const View& y) {
+  Correlation{x, y, nullptr, w, bias, relu, false, 0}.run();
+}
+
+void winograd_backward_x(const View& dy, const View* gate, const float* w, const View& dx) {
+  Correlation{dy, dx, gate, w, nullptr, false, true, 2}.run();
+}
+
+}  // namespace unetcu::UNETCU_ISA
