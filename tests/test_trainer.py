@@ -39,12 +39,12 @@ def everything(t):
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 0.01), ("sgd", 0.1)])
-def test_a_tiny_net_learns_one_batch_by_heart(optimizer, lr):
+def test_a_tiny_net_learns_one_batch_by_heart(exact_form, optimizer, lr):
     one = batch(1, n=1, size=24)
     t = trainer(total=200, base=4, optimizer=optimizer, lr=lr, momentum=0.9)
     losses = [t.step(one) for _ in range(200)]
     assert losses[0] > 0.4
-    assert max(losses[-5:]) < 0.04  # 0.01 or 0.02: the last bits of each step decide where it ends
+    assert max(losses[-5:]) < 0.02
 
 
 def test_the_rate_of_each_step():
