@@ -12,8 +12,8 @@ import pytest
 from gpus import CUDA
 from step_cases import check_steps
 
+from unetcu.device import cpu as cpu_device
 from unetcu.device import device
-from unetcu.device.cpu import exact
 from unetcu.device.simt import Simt
 from unetcu.errors import KernelError
 from unetcu.kernel import entries, stems
@@ -101,7 +101,7 @@ def test_the_judge_is_not_kind():
     rng = np.random.default_rng(0)
     for number in rng.choice(len(CASES), 60, replace=False):
         case, arrays, dy, (exact, bounds) = prepared(int(number))
-        with np.errstate(all="ignore"), exact():
+        with np.errstate(all="ignore"), cpu_device.exact():
             honest = run(case, device("cpu"), arrays, dy)
         judge(case, honest, exact, bounds)
         for i, result in enumerate(honest):
