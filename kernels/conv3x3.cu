@@ -12,7 +12,7 @@
 // Threads  128 own 8 x 16 pixels x 64 filters (wide) or 32 x 16 x 16 (narrow: for few filters, so
 //          that no lane is without work). Shared memory: 24.8 KiB at most.
 // Cost     A wide block reads 3 KB a channel, from L2, and multiplies for 576 clocks: 5 bytes a
-//          clock, where L2 gives over 20. Compute-bound from C = 16 on: 67 TFLOP/s on an H200.
+//          clock, where L2 gives over 20: compute-bound from C = 16 on. (No time was measured yet.)
 //          At C = 1 it multiplies 3 zeros a channel; that layer is bound by writing y, and a form
 //          of its own would save 0.2 % of the paper's forward pass.
 //
@@ -20,7 +20,7 @@
 // Threads  256 own CB channels x KB filters x 9 taps: wide 32 x 64, narrow 16 x 16, few 4 x 64. A
 //          thread owns a channel, 8 filters and all taps: 72 sums in registers. Along a row of
 //          pixels, each step brings 3 new numbers of x and 8 of g for 72 fused multiply-adds, which
-//          fill 90 % of the issue slots. If fewer than 256 threads own all, GROUPS of them take
+//          are 90 % of the loop's SASS (sm_90). If fewer than 256 threads own all, GROUPS of them take
 //          rows of the tile in turn, and are added in their order at the end.
 // Shared   TILE_H x 18 pixels of g and what they see of x: 18 + 15 KiB wide, 9 + 12.5 narrow, 36 +
 //          3.1 few. The lanes of a warp read 128 bytes of g, side by side, and 4 numbers of x.
