@@ -20,7 +20,7 @@
 // Threads  256 own CB channels x KB filters x 9 taps: wide 32 x 64, narrow 16 x 16, few 4 x 64. A
 //          thread owns a channel, 8 filters and all taps: 72 sums in registers. Along a row of
 //          pixels, each step brings 3 new numbers of x and 8 of g for 72 fused multiply-adds, which
-//          are 90 % of the loop's SASS (sm_90). If fewer than 256 threads own all, GROUPS of them take
+//          are 90 % of the loop's SASS (sm_90). If fewer than 256 threads own all, GROUPS take
 //          rows of the tile in turn, and are added in their order at the end.
 // Shared   TILE_H x 18 pixels of g and what they see of x: 18 + 15 KiB wide, 9 + 12.5 narrow, 36 +
 //          3.1 few. The lanes of a warp read 128 bytes of g, side by side, and 4 numbers of x.
