@@ -245,7 +245,11 @@ def test_the_checks_find_planted_faults(check, module, source, faults):
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("see /ro" + "ot/x", True), ("C:\\Us" + "ers\\me", True), ("a/work/b ~/home/x", False)],
+    [
+        ("see /ro" + "ot/x", True),
+        ("C:\\Us" + "ers\\me", True),
+        ("a/wo" + "rk/b ~/ho" + "me/x", False),
+    ],
 )
 def test_machine_paths_are_recognised(text, found):
     assert bool(MACHINE_PATH.search(text)) is found
