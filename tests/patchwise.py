@@ -8,7 +8,8 @@ same tile of 4x4 are as inexact as the brightest. So the bound is, with u = 2^-2
 where n is the number of products in a sum, and S the sum of absolute products that has, in place of
 each number, the largest of its patch: of the 6x6 inputs, of the 4x4 gradients of a tile. The form
 follows from the algorithm; the two constants c were chosen from measurements, not derived: honest
-arithmetic stays below 0.6 of the bound. The oracle goes tap by tap and shares no code with the package.
+arithmetic stays below 0.6 of the bound. The oracle goes tap by tap and shares no code with the
+package.
 """
 
 import numpy as np
