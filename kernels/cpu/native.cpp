@@ -155,6 +155,11 @@ PYBIND11_MODULE(_native, module) {
              "str), and kernels (str), the set whose kernels run.");
   module.def("set_threads", &unetcu::set_threads,
              "Use at most this many threads. Results do not depend on it.");
+  module.def("scratch_bytes", &unetcu::scratch_bytes,
+             "Bytes of working memory that the kernels hold now, on all threads.");
+  module.def("rehearse", &unetcu::rehearse,
+             "True: from now on this thread's kernels do only the first part of each job. False: "
+             "no longer; returns the bytes of working memory that all the jobs would have taken.");
   unetcu::bind_moves(module);
   unetcu::bind_winograd(module);
   unetcu::bind_exact(module);

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 
 namespace unetcu {
 namespace {
@@ -70,12 +72,27 @@ void after_fork_in_child() {
 }
 const int registered = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
+std::atomic<std::size_t> held{0};
+
 struct Buffer {
   float* data = nullptr;
-  std::size_t count = 0;
-  ~Buffer() { std::free(data); }
+  std::size_t bytes = 0;
+  ~Buffer() { drop(); }
+  void drop() {
+    std::free(data);
+    held -= bytes;
+    data = nullptr, bytes = 0;
+  }
 };
-thread_local Buffer buffers[8];
+constexpr int SLOTS = 8;
+thread_local Buffer buffers[SLOTS];
+
+// What a rehearsal (pool.h) was asked for, in bytes: by ops, and by the parts of their jobs.
+struct Rehearsal {
+  bool on = false;
+  std::size_t op[SLOTS] = {}, part[SLOTS] = {};
+};
+thread_local Rehearsal rehearsal;
 
 }  // namespace
 
@@ -84,6 +101,12 @@ int get_threads() { return threads; }
 
 void run_parts(long parts, Call call, const void* body) {
   (void)registered;
+  if (rehearsal.on) {
+    const bool outer = std::exchange(in_part, true);
+    if (parts > 0) call(body, 0, 0);
+    in_part = outer;
+    return;
+  }
   Pool& p = *pool;
   const long helpers = (parts < threads ? parts : long(threads)) - 1;
   std::unique_lock<std::mutex> mine(p.job, std::defer_lock);
@@ -108,15 +131,31 @@ void run_parts(long parts, Call call, const void* body) {
 
 float* scratch(int slot, std::size_t count) {
   Buffer& buffer = buffers[slot];
-  if (buffer.count < count) {
-    std::free(buffer.data);
-    buffer.count = 0;
-    const std::size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
+  const std::size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
+  if (rehearsal.on) {
+    std::size_t& most = (in_part ? rehearsal.part : rehearsal.op)[slot];
+    most = std::max(most, bytes);
+  }
+  if (buffer.bytes < bytes) {
+    buffer.drop();
     buffer.data = static_cast<float*>(std::aligned_alloc(64, bytes));
     if (!buffer.data) throw std::bad_alloc();
-    buffer.count = count;
+    held += buffer.bytes = bytes;
   }
   return buffer.data;
+}
+
+std::size_t scratch_bytes() { return held; }
+
+std::size_t rehearse(bool on) {
+  std::size_t sum = 0;
+  for (int i = 0; i < SLOTS; i++) {
+    const std::size_t part = rehearsal.part[i];
+    sum += std::max(rehearsal.op[i], part) + std::size_t(threads - 1) * part;
+  }
+  rehearsal = {};
+  rehearsal.on = on, in_part = false;
+  return sum;
 }
 
 }  // namespace unetcu

@@ -34,4 +34,13 @@ static inline void parallel(long parts, const Body& body) {
 // cleared. A later call with the same slot (0 to 7) gives the same memory again.
 float* scratch(int slot, std::size_t count);
 
+// Bytes of scratch memory that all threads hold now. They are given back when a thread ends.
+std::size_t scratch_bytes();
+
+// How much scratch will some ops need? After rehearse(true) the calling thread does of every job
+// the first part only, so that ops ask for all that they need and leave nearly all memory alone;
+// their results are worth nothing. rehearse(false) ends this and returns the bytes for the number
+// of threads that is set.
+std::size_t rehearse(bool on);
+
 }  // namespace unetcu
