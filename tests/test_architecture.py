@@ -26,8 +26,8 @@ LAYERS = {
     "provers": "provers provers.*",
     "images": "files files.* data data.* synth synth.em synth.phase synth.shapes"
     " scores scores.* augment weightmap",
-    "models": "memory checkpoint pictures infer",
-    "training": "training training.* outputs stackwise",
+    "models": "checkpoint pictures infer",
+    "training": "training training.* memory outputs stackwise",
     "commands": "train predict evaluate check plan kernels",
     "cli": "cli __main__ synth.__main__",
 }

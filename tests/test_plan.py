@@ -54,7 +54,7 @@ def test_the_numbers(files):
     net = UNet(2, 3, 1, 2)
     assert planned["parameters"] == net.parameters.size
     assert planned["table"] == net.summary(76)
-    assert planned["training_bytes"] == training_bytes(net, 76, 76, 2, 1)
+    assert planned["training_bytes"] == training_bytes(net, s)
     tile = planned["inference_tile"]
     assert nearest_valid(tile, 2) == (tile, tile)
     assert 480 <= tile - 2 * border(2) < 484

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .autograd import Tensor, no_grad
+from .device import device
 from .device.cpu import exact
 from .errors import UsageError
 from .tiles import Tile, border, cut, layout, mirror, valid_sizes
@@ -81,7 +82,9 @@ def softmax(net: UNet, x: Array) -> Array:
     """Class probabilities of one input tile: (h, w, C) -> (h - 2 border, w - 2 border, classes)."""
     with no_grad(), exact():
         z = net(Tensor(x[None], net.device)).numpy()[0]
-    p = np.exp(z - z.max(axis=2, keepdims=True))
+    p = device("cpu").empty(z.shape)
+    np.subtract(z, z.max(axis=2, keepdims=True), out=p)
+    np.exp(p, out=p)
     p /= p.sum(axis=2, keepdims=True)
     return p
 

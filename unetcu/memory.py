@@ -1,106 +1,92 @@
-"""How much memory a step of training or an inference takes, from the shapes alone.
+"""How much memory a step of training or an inference takes, before it runs.
 
-Both functions walk through the network as autograd does and add up what is alive: what each op
-keeps for its backward pass, gradients on their way, and the copies an op makes while it works.
-Bytes above what Python and the libraries take when they are imported.
+Both are rehearsed (device/rehearsal.py): the ops and the allocator that will work decide where each
+array lies, without its memory. Bytes above what Python and the libraries take when they are
+imported; on a GPU, bytes of its memory.
 
-The sum of what is alive agrees with the allocations to 1 %. The process takes more, because its
-allocator keeps holes between arrays that come and go; the allowances below are for that, and bring
-the estimate within about 10 % of the measured peak.
+With the compiled kernels that is within 3 % or 2 MB of the peak that the system reports, where it
+has large pages; without them up to 2 MB less are needed. NumPy's own path also makes copies, which
+are not rehearsed: `_by_numpy` is a fair guess, and the sum right to 10 % or 5 MB. A GPU's context,
+some hundred MB, is not counted.
 """
 
+import copy
+from math import prod
+
+import numpy as np
+
 from . import threads
+from .autograd import Tensor, no_grad
+from .device.cpu import exact
+from .device.rehearsal import Rehearsal
 from .gemm import rows_a_part
-from .unet import Layer, UNet
+from .parameters import Parameters
+from .training.samples import AHEAD, Batch
+from .training.settings import Settings
+from .training.trainer import Trainer
+from .unet import UNet
 
 FLOAT = 4
-TRAINING_ALLOWANCE, INFERENCE_ALLOWANCE, FIXED = 1.2, 1.6, 8_000_000
+FIXED = 1_300_000  # bytes of code that is read in, small arrays, threads; for training twice
+BLAS = 3_000_000  # bytes that NumPy's products take, a thread
+HOLES = 4  # a step by NumPy leaves this part of its region's size in holes outside it
 
 
 def inference_bytes(net: UNet, height: int, width: int) -> int:
     """Peak bytes of one forward pass of one (height, width) input, weights included."""
-    alive = peak = size((height, width, net.in_channels))
-    skips: list[int] = []
-    layers = list(net.layers(height, width))
-    for layer in layers:
-        before, after = alive, size(layer.output)
-        if layer.kind.startswith("crop"):  # the skip map and the up-convolved one: both end here
-            up = after // 2
-            peak = max(peak, before + sum(skips) + after)
-            skips.pop()
-            alive = after if up else 0
-        else:
-            double = after if layer.kind.startswith("up") else 0  # patches before they are dealt
-            peak = max(peak, before + sum(skips) + after + double + _scratch(layer))
-            if layer.kind.startswith("max"):
-                skips.append(size(layer.input))
-                before -= size(layer.input)
-            alive = after
-    out = layers[-1].output
-    activations = INFERENCE_ALLOWANCE * FLOAT * (peak + 2 * size(out))
-    return int(activations) + FLOAT * net.parameters.size + FIXED
+    there, twin = _rehearsal(net)
+    with there.on(), no_grad(), exact():
+        z = twin(Tensor(_any((1, height, width, net.in_channels)), there))
+        p = there.empty(z.shape)  # probabilities, as infer.softmax makes them
+    extra = FIXED + (_by_numpy(net, height, width) if there.by_numpy else 0)
+    values = FLOAT * net.parameters.flat.size  # their gradients are never touched
+    return there.needed - values + p.nbytes // p.shape[3] + extra
 
 
-def training_bytes(net: UNet, height: int, width: int, batch: int = 1, moments: int = 2) -> int:
-    """Peak bytes of a training step of `batch` tiles: weights, gradients, the optimizer's moments,
-    the average and the network that is judged with it, and everything backward needs."""
-    layers = list(net.layers(height, width))
-    kept = {layer.name: _kept(layer) for layer in layers}
-    image, out = size((height, width, net.in_channels)), size(layers[-1].output)
-    kept["loss"] = 2 * out  # its gradient, and logits until backward is over
-    alive = image + sum(kept.values())
-    peak, gradient = batch * alive, out
-    skips: dict[str, int] = {}
-    for layer in reversed(layers):
-        where, to_input = layer.name.partition(".")[0], size(layer.input)
-        work = _scratch(layer)
+def training_bytes(net: UNet, settings: Settings) -> int:
+    """Peak bytes of training steps: weights, gradients, the optimizer's moments, the average and
+    the network that is judged with it, batches made ahead, and all that a step needs. Not the
+    images, nor their validation, which takes what inference does."""
+    there, twin = _rehearsal(net)
+    s, out = settings, (settings.batch, settings.tile_out, settings.tile_out)
+    x = _any((s.batch, s.tile, s.tile, net.in_channels))
+    batch = Batch(x, _any(out, np.int32), _any(out))
+    with there.on():
+        Trainer(twin, settings, total=1).step(batch)
+    judged = FLOAT * net.parameters.flat.size
+    ahead = (AHEAD + 2) * sum(a.nbytes for a in batch)  # one is in use, one being made
+    extra = 2 * FIXED
+    if there.by_numpy:
+        extra += _by_numpy(net, s.tile, s.tile, s.batch) + there.region // HOLES
+    return there.needed + judged + ahead + extra
+
+
+def _by_numpy(net: UNet, height: int, width: int, batch: int = 0) -> int:
+    """Bytes that NumPy's path takes beside; batch: of the tiles trained on, 0 for inference."""
+    columns, others, count = 0, 0, threads.count()
+    for layer in net.layers(height, width):
+        (h, w, k), c = layer.output, layer.input[2]
+        other = prod(layer.output) * max(batch, 1) if layer.kind.startswith("up") else 0
         if layer.kind.startswith("conv 3x3"):
-            h, w, k = layer.output
-            first = layer is layers[0]
-            padded = size((h, w, k) if first else (h + 4, w + 4, k))
-            passed = 0 if first else to_input
-            need = gradient + padded + passed
-        elif layer.kind.startswith("crop"):
-            passed = size(layer.output) // 2
-            skips["down" + where.removeprefix("up")] = to_input
-            need = gradient + passed
-            alive += to_input
-        elif layer.kind.startswith("max"):
-            passed = to_input
-            need = gradient + 2 * passed  # the pool's own, and its sum with the skip's gradient
-        else:
-            passed = to_input
-            need = 2 * gradient + passed
-        peak = max(peak, batch * (alive + need) + work)
-        if layer.kind.startswith("max"):
-            alive -= skips[where]
-        alive -= kept[layer.name]
-        gradient = passed
-    flat = 4 + moments  # values, gradients, moments, average, the judged network's values
-    activations = TRAINING_ALLOWANCE * FLOAT * peak
-    return int(activations) + FLOAT * flat * net.parameters.size + FIXED
+            columns = max(columns, rows_a_part(h, 9 * c, w) * w * 9 * c)
+            other = 9 * c * k  # for finding out how BLAS rounds (gemm.block_rows)
+            if batch:  # a gradient with a margin; that of the weights in parts; weights turned
+                other = batch * (h + 4) * (w + 4) * k + (count + 2) * 9 * c * k
+        others = max(others, other)
+    return FLOAT * (count * columns + others) + count * BLAS
 
 
-def size(shape: tuple[int, int, int]) -> int:
-    """Numbers in a map."""
-    return shape[0] * shape[1] * shape[2]
+def _rehearsal(net: UNet) -> tuple[Rehearsal, UNet]:
+    """A device for rehearsals, and a network on it as large as `net`."""
+    there, twin = Rehearsal(net.device), copy.copy(net)
+    shapes = {name: p.shape for name, p in net.parameters.items()}
+    twin.device, twin.parameters = there, Parameters(shapes, there)
+    return there, twin
 
 
-def _kept(layer: Layer) -> int:
-    """What forward keeps of its own making (inputs are other layers' outputs)."""
-    out = size(layer.output)
-    if layer.kind.startswith("max"):
-        return out + out // 4  # the winners' numbers take a byte each
-    return 0 if layer.kind.startswith("up-conv") else out
-
-
-def _scratch(layer: Layer) -> int:
-    """Columns of the parts that are being worked on, one per thread."""
-    if not layer.kind.startswith("conv 3x3"):
-        return 0
-    h, w, _ = layer.output
-    terms = 9 * layer.input[2]
-    return threads.count() * rows_a_part(h, terms, w) * w * terms
+def _any(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """An array of this shape that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def human(count: float) -> str:

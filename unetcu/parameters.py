@@ -15,6 +15,7 @@ from .autograd import Op, Tensor
 from .device import Device
 from .errors import ShapeError
 
+PIECE = 1 << 16  # numbers drawn at a time
 LINE = 32  # each parameter starts at a multiple of so many numbers: a GPU's cache line
 
 
@@ -103,6 +104,14 @@ class Parameters(Mapping[str, Parameter]):
         if array.shape != self[name].shape:
             raise ShapeError(f"{name} is {self[name].shape}, the array given {array.shape}")
         self.device.copy(array, self.named(self.writable())[name])
+
+    def draw(self, name: str, rng: np.random.Generator, deviation: float) -> None:
+        """Set one parameter to Gaussian numbers, drawn a piece at a time: all are a lot."""
+        flat = self.named(self.writable())[name].reshape(-1)
+        for at in range(0, flat.size, PIECE):
+            piece = flat[at : at + PIECE]
+            gauss = rng.standard_normal(piece.size, np.float32)
+            self.device.copy(gauss * np.float32(deviation), piece)
 
     def forget_gradients(self) -> None:
         """Before each step: the next backward writes gradients instead of adding to them."""

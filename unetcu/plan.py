@@ -5,8 +5,8 @@
   unetcu plan --depth 4 --base 64 --tile 572         the paper's network: what would it cost here?
 
 Takes the data and the flags of `unetcu train`. Prints the network as a table (figure 1 of the
-paper in numbers), memory from the shapes, and time from a few steps made on this machine, so it may
-take a minute for a large network. Nothing is written.
+paper in numbers), memory (of training steps; validation takes what prediction takes) and time, from
+a few steps made on this machine, so it may take a minute for a large network. Nothing is written.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from .memory import human, inference_bytes, training_bytes
 from .tiles import border
 from .training.prepare import Given, network, prepare, seconds_a_step, total_steps
 from .training.settings import Settings, add_flags, data_in, from_flags
-from .training.trainer import Trainer
 from .training.validation import inference_tile
 
 
@@ -40,14 +39,13 @@ def plan(
     net = network(prepared, device.device(on), None)
     seconds = seconds_a_step(net, prepared)
     total = total_steps(net, prepared, seconds)
-    moments = len(Trainer(net, s, 1).optimizer.moments)
     tile = inference_tile(net.depth, 10**9) + 2 * border(net.depth)
     return {
         "table": net.summary(s.tile),
         "tile_in": s.tile,
         "tile_out": s.tile_out,
         "parameters": net.parameters.size,
-        "training_bytes": training_bytes(net, s.tile, s.tile, s.batch, moments),
+        "training_bytes": training_bytes(net, s),
         "inference_tile": tile,
         "inference_bytes": inference_bytes(net, tile, tile),
         "seconds_a_step": round(seconds, 4),

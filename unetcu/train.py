@@ -118,7 +118,7 @@ def _of_run(run: RunFolder) -> tuple[Any, Any, Settings]:
 def _banner(loop: Loop, seconds: float, on: str) -> list[str]:
     trainer, s = loop.trainer, loop.settings
     net, left = trainer.net, trainer.total - trainer.done
-    needed = training_bytes(net, s.tile, s.tile, s.batch, len(trainer.optimizer.moments))
+    needed = training_bytes(net, s)
     tiles = "1 tile" if s.batch == 1 else f"{s.batch} tiles"
     return [
         f"device: {device.describe(on)}",

@@ -10,6 +10,7 @@ up again: down1.conv1.w ... down4.conv2.b, bottom.conv1.w ..., up4.upconv.w ... 
 """
 
 from collections.abc import Iterator, Mapping
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,9 +78,7 @@ class UNet:
         self.parameters = Parameters(shapes, self.device, dtype)
         for i, (name, shape) in enumerate(layers.items()):
             nodes = shape[2] if name.endswith("upconv") else int(np.prod(shape[:-1]))
-            gauss = stream(seed, i, "initial weights").standard_normal(shape, np.float32)
-            gauss *= np.float32(np.sqrt(2 / nodes))
-            self.parameters.write(name + ".w", gauss)
+            self.parameters.draw(name + ".w", stream(seed, i, "initial weights"), sqrt(2 / nodes))
 
     @property
     def config(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ a tenth of a step. Here they lie in one region of memory that the process keeps.
 smallest hole it fits in, and its piece becomes a hole again when the last view of it is gone; holes
 that touch are one. The network's ops allocate in the same order in every step, mostly last in,
 first out, so that the region grows to little more than what is alive at the worst moment.
+
+All of this follows from sizes alone, so it can be done without the memory: `Spans` (rehearsal.py).
 """
 
 import math
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 PAGE = 4096
+HUGE = 1 << 21  # bytes of a large page: where the system has them, memory is taken by so many
 LEAST = 1 << 16  # bytes: smaller arrays cost the system's allocator nothing
 
 
@@ -38,19 +41,19 @@ class Piece:
         self._given_back.append(self._span)  # no lock: this may run anywhere, at any time
 
 
-class Buffers:
-    """A region of at most `size` bytes of address space; memory only where it was used."""
+class Spans:
+    """What lies where in a region of `size` bytes: the book-keeping, without the memory.
+
+    The numbers of its arrays are all the same one: they are for asking for their shapes."""
+
+    _real = False
 
     def __init__(self, size: int) -> None:
-        """Raises OSError or ValueError where the system refuses the address space."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-        self._map = mmap.mmap(-1, size, flags=flags)
-        if hasattr(mmap, "MADV_HUGEPAGE"):  # fewer, larger pages: NumPy asks for the same
-            self._map.madvise(mmap.MADV_HUGEPAGE)
-        self._address = np.frombuffer(self._map, np.uint8).ctypes.data
         self._lock = threading.Lock()
         self._given_back: deque[tuple[int, int]] = deque()
         self._holes = [(0, size)]  # (start, end), by start; no two touch
+        self._number = np.zeros(1, np.float64)
+        self._address = self._number.ctypes.data
         self.highest = 0  # bytes of the region ever used
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
@@ -59,7 +62,8 @@ class Buffers:
         if span is None:
             return None
         interface = {
-            "data": (self._address + span[0], False),
+            "data": (self._address + span[0] * self._real, False),
+            "strides": None if self._real else (0,) * len(shape),
             "shape": tuple(shape),
             "typestr": dtype.str,
             "version": 3,
@@ -87,6 +91,23 @@ class Buffers:
         if at and self._holes[at - 1][1] == start:
             start = self._holes.pop(at - 1)[0]
         insort(self._holes, (start, end))
+
+
+class Buffers(Spans):
+    """A region of at most `size` bytes of address space; memory only where it was used."""
+
+    _real = True
+
+    def __init__(self, size: int, used: bool = True) -> None:
+        """Raises OSError or ValueError where the system refuses the address space.
+
+        used: will most of it be written to? Then it gets fewer, larger pages, as NumPy's does."""
+        super().__init__(size)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+        self._map = mmap.mmap(-1, size + HUGE, flags=flags)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._map.madvise(mmap.MADV_HUGEPAGE if used else mmap.MADV_NOHUGEPAGE)
+        self._address = -(-np.frombuffer(self._map, np.uint8).ctypes.data // HUGE) * HUGE
 
 
 def region() -> Buffers | None:

@@ -60,7 +60,10 @@ class Cpu:
 
     def put(self, array: np.ndarray) -> np.ndarray:
         """A copy on this device, in native byte order and C-contiguous."""
-        return portable(array)
+        array = np.asarray(array)
+        copy = self.empty(array.shape, array.dtype.newbyteorder("="))
+        np.copyto(copy, array)
+        return copy
 
     def get(self, array: np.ndarray) -> np.ndarray:
         """The array as a NumPy array (here: the array itself)."""

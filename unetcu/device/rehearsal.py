@@ -1,0 +1,105 @@
+"""How much memory a piece of work takes, found out without doing it.
+
+Ops ask their device for memory. So they run here on a device that hands out places as the real one
+does (buffers.py), where nothing is written: the network, autograd and the optimizer are those that
+will run, and what is found cannot drift away from what they do. Milliseconds, whatever the sizes.
+
+Our compiled kernels also need working memory, of sizes that only they know. They do the first part
+of each job, a small one, on address space with no memory behind it, and say what they asked for.
+GPU kernels need none and are not launched. NumPy's copies are not seen: memory.py adds them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from . import Device
+from .buffers import HUGE, LEAST, Buffers, Spans
+from .cpu import Cpu
+
+ROOM = 1 << 38  # bytes of address space
+
+
+def _nothing(*_: Any) -> float:
+    return 0.0
+
+
+class _Idle:
+    """A module of kernels that do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return _nothing
+
+
+class Rehearsal(Cpu):
+    """Stands in for the device `of`; after work inside `with rehearsal.on():`, ask `needed`.
+
+    by_numpy: it works without the compiled kernels. scratch: bytes of their working memory.
+    """
+
+    def __init__(self, of: Device) -> None:
+        self.kind = of.kind
+        self.scratch = 0
+        self._spans, self._lasting = Spans(ROOM), Spans(ROOM)
+        self._native = of.native(np.float32) if isinstance(of, Cpu) else None
+        self.by_numpy = self.kind == "cpu" and self._native is None
+        if self._native is not None:
+            try:
+                self._spans, self._lasting = Buffers(ROOM, False), Buffers(ROOM, False)
+            except (OSError, ValueError):  # no address space: then without the working memory
+                self._native = None
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Work on this device is rehearsed inside; of this thread alone."""
+        if self._native is None:
+            yield
+            return
+        self._native.rehearse(True)
+        try:
+            yield
+        finally:
+            self.scratch = max(self.scratch, self._native.rehearse(False))
+
+    @property
+    def region(self) -> int:
+        """Bytes of the region that are used: the `highest` of the real one."""
+        return self._spans.highest
+
+    @property
+    def needed(self) -> int:
+        """Bytes that all of it takes; a region's last large page counts as a whole."""
+        return -(-self.region // HUGE) * HUGE + self._lasting.highest + self.scratch
+
+    def native(self, dtype: DTypeLike) -> Any:  # noqa: ARG002
+        """Without the compiled module, what takes its place does nothing at all."""
+        return self._native or _Idle()
+
+    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
+        """An array to ask for its shape: what is in it, nobody should care."""
+        dtype = np.dtype(dtype)
+        size = dtype.itemsize * math.prod(shape)
+        array = self._spans.empty(shape, dtype) if size >= LEAST else None
+        return np.zeros(shape, dtype) if array is None else array
+
+    def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
+        """Outside the region, as on a CPU: what lives as long as the network or the optimizer."""
+        array = self._lasting.empty(shape, np.dtype(dtype))
+        return np.zeros(shape, dtype) if array is None else array
+
+    def put(self, array: np.ndarray) -> np.ndarray:
+        """The place of a copy; so are labels and steps zeros, or anything."""
+        return self.empty(array.shape, array.dtype)
+
+    def copy(self, source: np.ndarray, target: np.ndarray) -> None:
+        """Nothing."""
+
+    def each(self, stem: str, entry: str, count: int, *args: Any) -> None:
+        """Nothing, where ops would launch a kernel."""
+
+    def launch(self, *args: Any, **options: Any) -> None:
+        """Nothing, where ops would launch a kernel."""
