@@ -19,7 +19,7 @@ import pytest
 from unetcu import memory, threads
 from unetcu.autograd import Tensor
 from unetcu.device import cpu, device, native, rehearsal
-from unetcu.device.buffers import HUGE
+from unetcu.device.buffers import HUGE, region
 from unetcu.infer import softmax
 from unetcu.memory import human, inference_bytes, training_bytes
 from unetcu.ops.conv3x3 import conv3x3
@@ -124,9 +124,10 @@ def test_working_memory_of_several_threads():
 
 
 @COMPILED
-@pytest.mark.parametrize("work", ["training", "inference"])
-def test_numpys_path_is_guessed(work):
-    found = alone(work, 1, "maps", "0")
+@pytest.mark.parametrize("made_of", ["training maps", "training weights", "inference maps"])
+def test_numpys_path_is_guessed(made_of):
+    work, net = made_of.split()
+    found = alone(work, 1, net, "0")
     assert found["scratch"] == found["told scratch"] == 0
     assert 0.75 * found["peak"] < found["told"] < 1.35 * found["peak"]
 
@@ -179,6 +180,21 @@ def test_a_larger_batch_needs_more_and_no_more_than_that_many_times():
     one, two, four, eight = (training_bytes(net, replace(s, batch=n)) for n in (1, 2, 4, 8))
     assert one < two < four < eight < 8 * one
     assert abs((eight - four) - 2 * (four - two)) <= 2 * HUGE  # whole pages
+
+
+def test_probabilities_of_many_classes_count(monkeypatch):
+    fresh = region()
+    if fresh is None:
+        pytest.skip("no region of memory can be had here")
+    monkeypatch.setattr(cpu, "_region", lambda: fresh)
+    told, net = [], UNet(1, 2, 1, 40)
+    needed = rehearsal.Rehearsal.needed.fget
+    watched = property(lambda self: [told.append(self.region), needed(self)][1])
+    monkeypatch.setattr(rehearsal.Rehearsal, "needed", watched)
+    softmax(net, np.zeros((200, 208, 1), np.float32))
+    inference_bytes(net, 200, 208)
+    assert told == [fresh.highest]
+    assert fresh.highest > 2 * 4 * 184 * 192 * 40  # logits and probabilities
 
 
 def test_it_needs_no_address_space(monkeypatch):
