@@ -30,9 +30,10 @@ def save_model(
     classes: int = 2,
     kind: str = "dtype",
     dtype: str = "u1",
+    base: int = 2,
     **meta,
 ) -> Path:
-    net = UNet(depth, 2, channels, classes, seed=5)
+    net = UNet(depth, base, channels, classes, seed=5)
     weights = {name: p.numpy().copy() for name, p in net.parameters.items()}
     weights["head.w"] *= 4
     made = [page[..., None].repeat(channels, 2) for page in pages(1, 3, 50, 60, dtype)]
@@ -47,11 +48,13 @@ def save_model(
     return path
 
 
-def expected(model: Path, page: np.ndarray, tile: int, tta: str = "none") -> np.ndarray:
+def expected(
+    model: Path, page: np.ndarray, tile: int, tta: str = "none", exact: bool = False
+) -> np.ndarray:
     """(H, W, classes): an image (H, W, C) predicted in memory."""
     saved = checkpoint.load(model)
     net, rule = saved.network(), Range.from_dict(saved.meta["range"])
-    return infer.whole(net, rule.apply(page), tile - 2 * border(net.depth), tta)
+    return infer.whole(net, rule.apply(page), tile - 2 * border(net.depth), tta, exact)
 
 
 def stack_file(path: Path, array: np.ndarray) -> Path:

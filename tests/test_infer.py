@@ -1,4 +1,4 @@
-"""Tiled prediction against the prediction of the whole image in one piece, bit for bit.
+"""Tiled prediction against that of the whole image in one piece: bit for bit in the exact form.
 
 The oracle mirrors the image pixel by pixel, runs the network once on all of it, and averages
 the views of that; it knows no tiles.
@@ -106,7 +106,7 @@ def cases() -> list[tuple[int, int, int, int, int, int]]:
 def test_tiled_equals_the_whole_image_bit_for_bit(case, tta):
     depth, height, width, tile, channels, classes = case
     net, image = make_net(depth, channels, classes), picture(7, height, width, channels)
-    tiled = infer.whole(net, image, tile, tta)
+    tiled = infer.whole(net, image, tile, tta, exact=True)
     assert tiled.shape == (height, width, classes)
     assert tiled.dtype == np.float32
     assert np.array_equal(tiled, in_one_piece(net, image, tta))
@@ -116,7 +116,8 @@ def test_tiled_equals_the_whole_image_bit_for_bit(case, tta):
 def test_one_filter_a_level_is_exact_too():
     """The narrowest network: its matrix products have one column."""
     net, image = make_net(2, base=1), picture(3, 33, 50)
-    assert np.array_equal(infer.whole(net, image, 8), in_one_piece(net, image, "none"))
+    tiled = infer.whole(net, image, 8, exact=True)
+    assert np.array_equal(tiled, in_one_piece(net, image, "none"))
 
 
 def test_views_are_what_they_are_called():
@@ -152,9 +153,9 @@ def test_bands_come_in_order_and_every_tile_is_reported():
 def test_tiles_at_the_edge_are_no_larger_than_they_must_be(monkeypatch):
     net, image, shapes, real = make_net(2), picture(6, 45, 33), [], infer.softmax
 
-    def watched(net: UNet, x: np.ndarray) -> np.ndarray:
+    def watched(net: UNet, x: np.ndarray, exact: bool) -> np.ndarray:
         shapes.append(x.shape[:2])
-        return real(net, x)
+        return real(net, x, exact)
 
     monkeypatch.setattr(infer, "softmax", watched)
     infer.whole(net, image, 32)  # 32 and 13 rows, 32 and 1 columns
@@ -162,13 +163,14 @@ def test_tiles_at_the_edge_are_no_larger_than_they_must_be(monkeypatch):
 
 
 @pytest.mark.parametrize("tta", infer.VIEWS)
-def test_threads_do_not_change_a_bit(tta):
+@pytest.mark.parametrize("form", [False, True], ids=["fast", "exact"])
+def test_threads_do_not_change_a_bit(tta, form):
     net, image = make_net(2, base=5), picture(2, 30, 20)
     before, results = threads.count(), []
     try:
         for count in (1, 2, 3):
             threads.set_count(count)
-            results.append(infer.whole(net, image, 16, tta))
+            results.append(infer.whole(net, image, 16, tta, form))
     finally:
         threads.set_count(before)
     assert np.array_equal(results[0], results[1])

@@ -13,9 +13,13 @@ IMAGES are TIFF stacks and PNG images, or folders of them. For an image NAME.tif
   NAME_overlay.png       the first page with the result drawn on it: look at it first
 
 An image is predicted tile by tile, with mirrored borders, and never loaded whole, so its size
-does not matter. The result is exactly that of the whole image in one piece, whatever --tile,
---memory and --threads are (with --tta rot7, nearly exactly). Only --instances needs memory for a
-whole page, about 40 bytes a pixel.
+does not matter. Only --instances needs memory for a whole page, about 40 bytes a pixel.
+
+On the CPU the convolutions take a fast form, whose rounding errors are larger and depend on the
+tiles: the same --tile gives the same bytes with any --threads and --memory, another --tile moves
+the last digits. How far it is from the exact form is measured on one tile and said. --exact takes
+up to twice as long and gives exactly the result of the whole image in one piece, whatever --tile is
+(with --tta rot7, nearly exactly). Without the compiled module, and on a GPU, all is exact.
 
 The model file says how images are scaled. Give images made like those it was trained on: the same
 channels, the same magnification, the same kind of contrast.
@@ -60,6 +64,7 @@ def predict(
     min_size: int = 20,
     overlay: bool = True,
     memory: int | None = None,
+    exact: bool = False,
     device: str = "auto",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -68,8 +73,8 @@ def predict(
     model: a file that training wrote. images: files or folders. out: a folder, made if missing.
     tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
     threshold, instances, min_size, overlay: see outputs.Outputs. memory: bytes that the process
-    may take. Raises UnetcuError (see errors.py) for bad input; whatever can be seen to be wrong
-    before the work is refused before it.
+    may take. exact: see infer.probabilities. Raises UnetcuError (see errors.py) for bad input;
+    whatever can be seen to be wrong before the work is refused before it.
     """
     if tta not in VIEWS:
         raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
@@ -90,7 +95,7 @@ def predict(
         "overlay": overlay,
         "overwrite": overwrite,
     }
-    job = Job(net, rule, size - 2 * border(net.depth), tta, Path(out), options)
+    job = Job(net, rule, size - 2 * border(net.depth), tta, exact, Path(out), options)
     needs = {file: needed_bytes(job, file) for file in files}
     _check_places(images, files, job)
     hungriest = max(needs, key=lambda file: needs[file])
@@ -111,7 +116,7 @@ def predict(
     written: list[Path] = []
     with Interrupts() as stop:
         for file in files:
-            written += predict_stack(job, file, stop)
+            written += predict_stack(job, file, stop, compare=not (exact or written))
     return written
 
 
@@ -204,7 +209,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", required=True, help="a model file, RUN/best.safetensors")
     add("-o", "--out", required=True, help="the folder to write to, made if it is missing")
     add("--tile", type=int, metavar="PIXELS", help="input size of a tile (default: 572); changes "
-        "speed and memory, not the result")  # fmt: skip
+        "speed and memory, and of the result the last digits, with --exact nothing")  # fmt: skip
     add("--tta", choices=VIEWS, default="none", help="mean over views of each tile: 8 mirrored and "
         "turned ones, or 7 rotations as in the paper; takes 8 or 10 times as long")  # fmt: skip
     add("--threshold", type=float, metavar="P", help="foreground is where its probability is above "
@@ -214,6 +219,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-overlay", dest="overlay", action="store_false", help="write no pictures")
     add("--memory", metavar="SIZE", help="refuse to start where more than this would be needed, "
         "such as 2G or 500M")  # fmt: skip
+    add("--exact", action="store_true", help="every bit is that of the whole image in one piece, "
+        "in up to twice the time (default: fast; the difference is measured and said)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace results that are there already")
     add("--device", default="auto", help=DEVICE_HELP)
     add("--threads", type=int, metavar="N", help="CPU threads; results are the same")

@@ -17,13 +17,14 @@ from .data.ranges import Range
 from .errors import DataError
 from .files.images import Stack, open_stack
 from .files.paths import shown
-from .infer import ReadWindow, largest_input, probabilities
+from .infer import ReadWindow, difference, largest_input, probabilities
 from .memory import inference_bytes
 from .outputs import Outputs, picture_bytes
 from .tiles import layout
 from .training.interrupts import Interrupts
 from .unet import UNet
 
+APART = 1e-3  # in probability: a difference between the two forms that is worth a warning
 FAR, FLAT = 2.0, 0.1  # standard deviations of all pixels that the model was trained on
 PATCH, PATCHES = 64, 4  # brightness is taken from 4 x 4 patches of 64 x 64 pixels
 LIBRARIES = 85_000_000  # bytes of Python and its libraries
@@ -37,6 +38,7 @@ class Job(NamedTuple):
     range: Range
     tile_out: int
     tta: str
+    exact: bool
     folder: Path
     options: dict[str, Any]
 
@@ -65,9 +67,10 @@ def needed_bytes(job: Job, file: Path) -> int:
     return LIBRARIES + stack.window_bytes + band + max(work, page, picture)
 
 
-def predict_stack(job: Job, file: Path, stop: Interrupts) -> list[Path]:
-    """Predict one file and return the paths written. Raises KeyboardInterrupt or SystemExit, and
-    leaves no file, where `stop` has caught a signal."""
+def predict_stack(job: Job, file: Path, stop: Interrupts, compare: bool = False) -> list[Path]:
+    """Predict one file and return the paths written. compare: say on its first page how far the
+    fast form is from the exact one. Raises KeyboardInterrupt or SystemExit, and leaves no file,
+    where `stop` has caught a signal."""
     from tqdm import tqdm
 
     stack, start = open_stack(file), time.perf_counter()
@@ -90,7 +93,11 @@ def predict_stack(job: Job, file: Path, stop: Interrupts) -> list[Path]:
             read = _reader(stack, page, job.range)
             if not warned:
                 warned = _warn_of_brightness(f"{shown(file)}, page {page + 1}", stack, read)
-            for y0, p in probabilities(net, read, height, width, job.tile_out, job.tta, done):
+            if compare and page == 0:
+                _say_difference(job, f"{shown(file)}, page 1", stack, read)
+            for y0, p in probabilities(
+                net, read, height, width, job.tile_out, job.tta, done, job.exact
+            ):
                 outputs.write(page, y0, p)
                 del p  # or it lives on while the next band is filled
     seconds = time.perf_counter() - start
@@ -113,6 +120,15 @@ def _reader(stack: Stack, page: int, rule: Range) -> ReadWindow:
 
     limits = rule.limits(rows, stack.height, stack.width)
     return lambda y0, y1, x0, x1: rule.apply(stack.window(page, y0, y1, x0, x1), limits)
+
+
+def _say_difference(job: Job, name: str, stack: Stack, read: ReadWindow) -> None:
+    """Say by how much probabilities differ from those of --exact, in the middle of a page."""
+    apart = difference(job.net, read, stack.height, stack.width, job.tile_out)
+    if apart is not None:
+        warning = "" if apart <= APART else "warning: "
+        say(f"{warning}fast form: probabilities differ from those of --exact by up to {apart:.1g} "
+            f"(measured in the middle of {name})")  # fmt: skip
 
 
 def _warn_of_brightness(name: str, stack: Stack, read: ReadWindow) -> bool:

@@ -4,7 +4,8 @@ The convolutions of the U-Net are valid, so a tile of the output needs an input 
 `border(depth)` pixels on each side (92 at depth 4); what lies outside the image is filled by
 mirroring (paper, section 2 and figure 2). Integer arithmetic only, no pixels, except in `cut`.
 
-Two choices make a tiled prediction equal the prediction of the whole image bit for bit:
+Two choices make a tiled prediction equal the prediction of the whole image, bit for bit where every
+sum is added in one order:
 tiles start at multiples of 2**depth, so that the 2×2 windows of every pooling fall on the same
 pixels as they do for the whole image; and the image's continuation by mirroring is a function of
 the pixel's position alone, so that every tile sees the same pixels outside the image.
