@@ -6,8 +6,8 @@
 // of A once, as the same value in all lanes. General strides make it serve products with A, with
 // A transposed, and with pixels of an image as rows.
 //
-// One chain of additions for each sum, k ascending, from what C held or from 0: the bits do not
-// depend on m, on how rows are grouped, or on what stands in other rows.
+// One chain of additions for each sum, k ascending, from 0; then, if asked, what C held is added: the
+// bits do not depend on m, on how rows are grouped, or on what stands in other rows.
 #pragma once
 
 #include "vec.h"
@@ -40,10 +40,13 @@ static inline void block(const float* A, long ai, long ak, const float* B, long 
                          float* C, long ldc, bool add) {
   Sums<M> sums;
   for (int i = 0; i < M; i++)
-    for (int v = 0; v < VECS; v++) sums.at[i][v] = add ? load(C + i * ldc + v * LANES) : vec{};
+    for (int v = 0; v < VECS; v++) sums.at[i][v] = vec{};
   multiply_add<M>(sums, A, ai, ak, B, bk, n);
   for (int i = 0; i < M; i++)
-    for (int v = 0; v < VECS; v++) store(C + i * ldc + v * LANES, sums.at[i][v]);
+    for (int v = 0; v < VECS; v++) {
+      float* to = C + i * ldc + v * LANES;
+      store(to, add ? load(to) + sums.at[i][v] : sums.at[i][v]);
+    }
 }
 
 // The last m < ROWS rows: a block of just that height.

@@ -83,8 +83,11 @@ struct Correlation {
 
   void inputs_of(long tile, float* V) const {
     const auto [n, row, column] = tiles.at(tile);
+    vec room[36];
+    fetch(x, tiles, tile + AHEAD, 2 - pad, 6 - pad);
+    if (closes) fetch(*closes, tiles, tile + AHEAD, 2 - pad, 6 - pad);
     for (int c = 0; c < stored; c += LANES)
-      transform_inputs(x, closes, n, row - pad, column - pad, c, V + c, v_plane);
+      transform<Inputs>(patch<6>(x, closes, n, row - pad, column - pad, c, room), V + c, v_plane);
   }
 
   // packed[tap][i][16]: the filters from inputs c + i to the outputs of a panel, 0 beyond the last.
@@ -120,13 +123,8 @@ struct Correlation {
     const int count = smaller(chunk, inputs - c), tap = count * PANEL;
     float* packed = scratch(0, 9L * CHUNK * PANEL);
     turned ? pack_turned(panel, c, count, packed) : pack(panel, c, count, packed);
-    for (int i = 0; i < tap; i += LANES) {
-      vec g[9], half[18], u[36];
-      for (int t = 0; t < 9; t++) g[t] = load(packed + t * tap + i);
-      for (int j = 0; j < 3; j++) filter_transform(g + j, 3, half + j, 3);
-      for (int j = 0; j < 6; j++) filter_transform(half + 3 * j, 1, u + 6 * j, 1);
-      for (int p = 0; p < 36; p++) store(U + p * u_plane + i, u[p]);
-    }
+    for (int i = 0; i < tap; i += LANES)
+      transform<Filters>(Patch{packed + i, nullptr, 3 * tap, tap, 0, 0}, U + i, u_plane);
   }
 
   // The outputs of one panel, of `count` tiles whose V is given.
@@ -145,25 +143,26 @@ struct Correlation {
                 smaller(chunk, inputs - c), M + p * m_plane, PANEL, i > 0);
     }
     for (long t = 0; t < count; t++) {
-      const auto [n, row, column] = tiles.at(first + t);
-      const int high = smaller(4, y.H - row), wide = smaller(4, y.W - column);
-      for (int v = 0; v < PANEL; v += LANES) {
-        const int k = panel * PANEL + v, valid = outputs - k;
-        if (valid <= 0) break;
-        vec m[36], half[24], out[16];
-        for (int p = 0; p < 36; p++) m[p] = load(M + p * m_plane + t * PANEL + v);
-        for (int j = 0; j < 6; j++) output_transform(m + j, 6, half + j, 6);
-        for (int i = 0; i < 4; i++) output_transform(half + 6 * i, 1, out + 4 * i, 1);
-        const vec b = bias ? load(bias + k, valid) : vec{};
-        for (int i = 0; i < high; i++) {
-          float* to = y.at(n, row + i, column) + k;
-          for (int j = 0; j < wide; j++) {
-            const vec value = out[4 * i + j] + b;
-            store(to + j * y.w, relu ? UNETCU_ISA::relu(value) : value, valid);
-          }
-        }
-      }
+      fetch(y, tiles, first + t + AHEAD, 0, 4);
+      for (int v = 0; v < PANEL && panel * PANEL + v < outputs; v += LANES)
+        finish(first + t, panel * PANEL + v, M + t * PANEL + v);
     }
+  }
+
+  // LANES outputs from k on of a tile, from their 36 numbers.
+  void finish(long tile, int k, const float* M) const {
+    const auto [n, row, column] = tiles.at(tile);
+    const int high = smaller(4, y.H - row), wide = smaller(4, y.W - column), valid = outputs - k;
+    const vec b = bias ? load(bias + k, valid) : vec{};
+    const auto in = [&](int i, int j) { return load(M + (6 * i + j) * m_plane); };
+    const auto act = [&](vec v) { return relu ? UNETCU_ISA::relu(v + b) : v + b; };
+    float* to = y.at(n, row, column) + k;
+    if (high == 4 && wide == 4 && valid >= LANES)
+      return both_ways<Outputs>(in, [&](int i, int j, vec v) { store(to + i * y.h + j * y.w, act(v)); });
+    vec out[16];
+    both_ways<Outputs>(in, [&](int i, int j, vec v) { out[4 * i + j] = act(v); });
+    for (int i = 0; i < high; i++)
+      for (int j = 0; j < wide; j++) store(to + i * y.h + j * y.w, out[4 * i + j], valid);
   }
 
   void run() const {

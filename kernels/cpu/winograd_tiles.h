@@ -18,63 +18,97 @@ namespace unetcu::UNETCU_ISA {
 
 constexpr float R2 = 1.41421356f, HALF_R2 = 0.70710678f, THIRD = 1.f / 3;  // sqrt 2, its half
 
-// Inputs: d (6) -> Bt d (6), in place; `s` from one to the next.
-static inline void input_transform(vec* d, int s) {
-  const vec d0 = d[0], d1 = d[s], d2 = d[2 * s], d3 = d[3 * s], d4 = d[4 * s], d5 = d[5 * s];
-  const vec a = d4 - 2 * d2, b = HALF_R2 * d3 - R2 * d1;
-  const vec c = d4 - 0.5f * d2, e = R2 * d3 - HALF_R2 * d1;
-  d[0] = d0 - 2.5f * d2 + d4;
-  d[s] = a + b;
-  d[2 * s] = a - b;
-  d[3 * s] = c + e;
-  d[4 * s] = c - e;
-  d[5 * s] = d1 - 2.5f * d3 + d5;
+// The loops below have few, constant turns: unrolled, their arrays are registers.
+#ifdef __clang__
+#define UNETCU_UNROLL _Pragma("unroll")
+#else
+#define UNETCU_UNROLL _Pragma("GCC unroll 6")
+#endif
+
+// A map of N numbers to M, N x N vectors: along columns, then along rows. in(i, j) gives row i,
+// column j, once; out(i, j, value) takes the results. What lies between stays in registers, as far
+// as there are any: storing it would take longer than computing it.
+template <class Map, class In, class Out>
+static inline __attribute__((always_inline)) void both_ways(const In& in, const Out& out) {
+  constexpr int N = Map::N, M = Map::M;
+  vec half[M][N];
+  UNETCU_UNROLL for (int j = 0; j < N; j++) {
+    vec column[N], mapped[M];
+    UNETCU_UNROLL for (int i = 0; i < N; i++) column[i] = in(i, j);
+    Map::map(column, mapped);
+    UNETCU_UNROLL for (int i = 0; i < M; i++) half[i][j] = mapped[i];
+  }
+  UNETCU_UNROLL for (int i = 0; i < M; i++) {
+    vec mapped[M];
+    Map::map(half[i], mapped);
+    UNETCU_UNROLL for (int j = 0; j < M; j++) out(i, j, mapped[j]);
+  }
 }
 
-// Filters: g (3) -> G g (6); from g with stride o to u with stride s.
-static inline void filter_transform(const vec* g, int o, vec* u, int s) {
-  const vec g0 = g[0], g1 = g[o], g2 = g[2 * o];
-  const vec a = -2 * THIRD * g0 - THIRD * g2, b = (-2 * THIRD * HALF_R2) * g1;
-  const vec c = (THIRD / 2) * g0 + THIRD * g2, e = (R2 * THIRD / 2) * g1;
-  u[0] = g0;
-  u[s] = a + b;
-  u[2 * s] = a - b;
-  u[3 * s] = c + e;
-  u[4 * s] = c - e;
-  u[5 * s] = g2;
-}
+struct Inputs {  // d -> Bt d
+  static constexpr int N = 6, M = 6;
+  static inline void map(const vec* d, vec* v) {
+    const vec a = d[4] - 2 * d[2], b = HALF_R2 * d[3] - R2 * d[1];
+    const vec c = d[4] - 0.5f * d[2], e = R2 * d[3] - HALF_R2 * d[1];
+    v[0] = d[0] - 2.5f * d[2] + d[4];
+    v[1] = a + b;
+    v[2] = a - b;
+    v[3] = c + e;
+    v[4] = c - e;
+    v[5] = d[1] - 2.5f * d[3] + d[5];
+  }
+};
 
-// Outputs: m (6) -> At m (4).
-static inline void output_transform(const vec* m, int s, vec* y, int o) {
-  const vec p = m[s] + m[2 * s], q = HALF_R2 * (m[s] - m[2 * s]);
-  const vec u = m[3 * s] + m[4 * s], v = R2 * (m[3 * s] - m[4 * s]);
-  y[0] = m[0] + p + u;
-  y[o] = q + v;
-  y[2 * o] = 0.5f * p + 2 * u;
-  y[3 * o] = 0.5f * q + 2 * v + m[5 * s];
-}
+struct Filters {  // g -> G g
+  static constexpr int N = 3, M = 6;
+  static inline void map(const vec* g, vec* u) {
+    const vec a = -2 * THIRD * g[0] - THIRD * g[2], b = (-2 * THIRD * HALF_R2) * g[1];
+    const vec c = (THIRD / 2) * g[0] + THIRD * g[2], e = (R2 * THIRD / 2) * g[1];
+    u[0] = g[0];
+    u[1] = a + b;
+    u[2] = a - b;
+    u[3] = c + e;
+    u[4] = c - e;
+    u[5] = g[2];
+  }
+};
 
-// The adjoint of output_transform: gradients of outputs (4) -> A dy (6).
-static inline void output_adjoint(const vec* y, int o, vec* m, int s) {
-  const vec y0 = y[0], y1 = y[o], y2 = y[2 * o], y3 = y[3 * o];
-  const vec a = y0 + 0.5f * y2, b = HALF_R2 * (y1 + 0.5f * y3);
-  const vec c = y0 + 2 * y2, e = R2 * (y1 + 2 * y3);
-  m[0] = y0;
-  m[s] = a + b;
-  m[2 * s] = a - b;
-  m[3 * s] = c + e;
-  m[4 * s] = c - e;
-  m[5 * s] = y3;
-}
+struct Outputs {  // m -> At m
+  static constexpr int N = 6, M = 4;
+  static inline void map(const vec* m, vec* y) {
+    const vec p = m[1] + m[2], q = HALF_R2 * (m[1] - m[2]);
+    const vec u = m[3] + m[4], v = R2 * (m[3] - m[4]);
+    y[0] = m[0] + p + u;
+    y[1] = q + v;
+    y[2] = 0.5f * p + 2 * u;
+    y[3] = 0.5f * q + 2 * v + m[5];
+  }
+};
 
-// The adjoint of filter_transform: du (6) -> Gt du (3).
-static inline void filter_adjoint(const vec* u, int s, vec* g, int o) {
-  const vec p = u[s] + u[2 * s], q = u[s] - u[2 * s];
-  const vec r = u[3 * s] + u[4 * s], t = u[3 * s] - u[4 * s];
-  g[0] = u[0] - 2 * THIRD * p + (THIRD / 2) * r;
-  g[o] = (R2 * THIRD / 2) * t - (2 * THIRD * HALF_R2) * q;
-  g[2 * o] = THIRD * (r - p) + u[5 * s];
-}
+struct OutputsAdjoint {  // gradients of outputs: dy -> A dy
+  static constexpr int N = 4, M = 6;
+  static inline void map(const vec* y, vec* m) {
+    const vec a = y[0] + 0.5f * y[2], b = HALF_R2 * (y[1] + 0.5f * y[3]);
+    const vec c = y[0] + 2 * y[2], e = R2 * (y[1] + 2 * y[3]);
+    m[0] = y[0];
+    m[1] = a + b;
+    m[2] = a - b;
+    m[3] = c + e;
+    m[4] = c - e;
+    m[5] = y[3];
+  }
+};
+
+struct FiltersAdjoint {  // gradients of U: du -> Gt du
+  static constexpr int N = 6, M = 3;
+  static inline void map(const vec* u, vec* g) {
+    const vec p = u[1] + u[2], q = u[1] - u[2];
+    const vec r = u[3] + u[4], t = u[3] - u[4];
+    g[0] = u[0] - 2 * THIRD * p + (THIRD / 2) * r;
+    g[1] = (R2 * THIRD / 2) * t - (2 * THIRD * HALF_R2) * q;
+    g[2] = THIRD * (r - p) + u[5];
+  }
+};
 
 // The 4 x 4 tiles of an array (N,H,W,.), numbered image by image, row by row.
 struct Tiles {
@@ -93,44 +127,74 @@ struct Tiles {
   }
 };
 
-// SIZE x SIZE pixels x LANES channels from pixel (y, x) and channel c on; 0 outside the array,
-// and where there is a gate and it is not above 0.
-template <int SIZE>
-static inline void load_patch(const View& v, const View* closes, int n, int y, int x, int c,
-                              vec* d) {
-  const int channels = v.C - c;
-  const bool inner = x >= 0 && x + SIZE <= v.W && channels >= LANES;
-  for (int i = 0; i < SIZE; i++, d += SIZE) {
-    if (y + i < 0 || y + i >= v.H) {
-      for (int j = 0; j < SIZE; j++) d[j] = vec{};
-      continue;
-    }
-    const float* p = v.at(n, y + i, x) + c;
-    const float* q = closes ? closes->at(n, y + i, x) + c : nullptr;
-    if (inner && !closes) {
-      for (int j = 0; j < SIZE; j++) d[j] = load(p + j * v.w);
-    } else if (inner) {
-      for (int j = 0; j < SIZE; j++)
-        d[j] = gate(load(p + j * v.w), load(q + j * closes->w) > vec{});
-    } else {
-      for (int j = 0; j < SIZE; j++) {
-        d[j] = vec{};
-        if (x + j < 0 || x + j >= v.W) continue;
-        d[j] = load(p + j * v.w, channels);
-        if (closes) d[j] = gate(d[j], load(q + j * closes->w, channels) > vec{});
-      }
-    }
+constexpr int AHEAD = 2;       // tiles: what will be read is asked for so many earlier
+constexpr long FAR = 1 << 20;  // floats: more than a core's own caches hold
+
+// Asks for the pixels that tile number `tile` alone reads (or writes, if they are outputs), rows and
+// columns from `from` to `to` of its patch. The machine cannot guess them: six rows at a time, of
+// which a tile takes a few pixels each. Inlined always: GCC takes a function that only asks for one
+// without effect, and drops the calls.
+static inline __attribute__((always_inline)) void fetch(const View& v, const Tiles& tiles, long tile, int from, int to) {
+  if (v.N * v.n <= FAR || tile >= tiles.total) return;
+  const auto [n, y, x] = tiles.at(tile);
+  const long bytes = (to - from) * v.w * long(sizeof(float));
+  for (int i = larger(0, y + from); i < smaller(v.H, y + to); i++) {
+    const char* p = (const char*)v.at(n, i, larger(0, smaller(x + from, v.W - (to - from))));
+    for (long b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
   }
 }
 
-// The 6 x 6 inputs of a tile, transformed, to V[0..35], planes `stride` floats apart.
-static inline void transform_inputs(const View& x, const View* closes, int n, int y, int column,
-                                    int c, float* V, long stride) {
-  vec d[36];
-  load_patch<6>(x, closes, n, y, column, c, d);
-  for (int j = 0; j < 6; j++) input_transform(d + j, 6);
-  for (int i = 0; i < 6; i++) input_transform(d + 6 * i, 1);
-  for (int k = 0; k < 36; k++) store(V + k * stride, d[k]);
+// What a tile reads: SIZE x SIZE pixels x LANES channels, and their gate.
+struct Patch {
+  const float *data, *gate;  // no gate: none
+  long h, w, gate_h, gate_w;
+
+  vec at(int i, int j) const { return load(data + i * h + j * w); }
+  vec gated(int i, int j) const {
+    return UNETCU_ISA::gate(at(i, j), load(gate + i * gate_h + j * gate_w) > vec{});
+  }
+};
+
+// Those from pixel (y, x) and channel c on; 0 outside the array, and where there is a gate and it
+// is not above 0. Where part of it lies outside, `room` (SIZE * SIZE) holds a copy.
+template <int SIZE>
+static inline Patch patch(const View& v, const View* closes, int n, int y, int x, int c,
+                          vec* room) {
+  const int channels = v.C - c;
+  const float* p = v.at(n, y, x) + c;
+  const float* q = closes ? closes->at(n, y, x) + c : nullptr;
+  if (y >= 0 && y + SIZE <= v.H && x >= 0 && x + SIZE <= v.W && channels >= LANES)
+    return {p, q, v.h, v.w, closes ? closes->h : 0, closes ? closes->w : 0};
+  for (int i = 0; i < SIZE * SIZE; i++) room[i] = vec{};
+  const int top = larger(0, -y), bottom = smaller(SIZE, v.H - y);
+  const int left = larger(0, -x), right = smaller(SIZE, v.W - x);
+  for (int i = top; i < bottom; i++)
+    for (int j = left; j < right; j++) {
+      vec& d = room[i * SIZE + j];
+      d = load(p + i * v.h + j * v.w, channels);
+      if (q) d = gate(d, load(q + i * closes->h + j * closes->w, channels) > vec{});
+    }
+  return {(const float*)room, nullptr, SIZE * LANES, LANES, 0, 0};
+}
+
+// A patch, transformed by Map, to planes `stride` floats apart. Not inlined: in a loop, the compiler
+// would work out all 36 addresses beforehand, and run out of registers.
+template <class Map>
+static __attribute__((noinline)) void transform(const float* data, long h, long w, float* to,
+                                                long stride) {
+  both_ways<Map>([=](int i, int j) { return load(data + i * h + j * w); },
+                 [=](int i, int j, vec v) { store(to + (i * Map::M + j) * stride, v); });
+}
+
+template <class Map>
+static __attribute__((noinline)) void transform_gated(const Patch& d, float* to, long stride) {
+  both_ways<Map>([=](int i, int j) { return d.gated(i, j); },
+                 [=](int i, int j, vec v) { store(to + (i * Map::M + j) * stride, v); });
+}
+
+template <class Map>
+static inline void transform(const Patch& d, float* to, long stride) {
+  d.gate ? transform_gated<Map>(d, to, stride) : transform<Map>(d.data, d.h, d.w, to, stride);
 }
 
 }  // namespace unetcu::UNETCU_ISA

@@ -15,6 +15,7 @@
 //          Small dw: tiles are dealt out in SLABS ranges, one a part; each adds up its own dw.
 //          Large dw: blocks follow each other; a part owns 48 x 16 of dw in each of them.
 // Bits     Slabs and blocks depend on the shape only. Slabs are added in their order.
+#include <cstdlib>
 #include "isa.h"
 #include "micro.h"
 #include "pool.h"
@@ -28,6 +29,7 @@ constexpr int CHUNK = 48;         // channels at a time: dU of them is 108 KiB
 constexpr long OWN = 300 << 10;   // bytes of V and dM of a block of one thread
 constexpr long SHARED = 3 << 20;  // of all threads
 constexpr int LEAST = 24;         // tiles in a block: fewer would not pay for the way to dw
+const long KEPT = getenv("KEPT")?atol(getenv("KEPT"))<<10:0;  // bytes of dU that are kept
 constexpr int SLABS = 12;         // share out evenly over 1, 2, 3, 4 and 6 threads
 static_assert(LEAST > SLABS);
 constexpr long SUMS = 4 << 20;    // bytes that the dw of all slabs may need
@@ -58,61 +60,86 @@ struct Weights {
 
   void make(long tile, long t, float* V, float* M) const {
     const auto [n, row, column] = tiles.at(tile);
+    vec room[36];
+    fetch(x, tiles, tile + AHEAD, 2, 6);
+    fetch(dy, tiles, tile + AHEAD, 0, 4);
+    if (closes) fetch(*closes, tiles, tile + AHEAD, 0, 4);
     for (int c = 0; c < stored; c += LANES)
-      transform_inputs(x, nullptr, n, row, column, c, V + t * stored + c, v_plane);
+      transform<Inputs>(patch<6>(x, nullptr, n, row, column, c, room), V + t * stored + c, v_plane);
     for (int k = 0; k < panels * PANEL; k += LANES) {
       float* to = M + ((long)(k / PANEL) * block + t) * PANEL + k % PANEL;
       if (k >= K) {  // sums of these are not used, but denormal numbers in them would be slow
         for (int p = 0; p < 37; p++) store(to + p * m_plane, vec{});
         continue;
       }
-      vec d[16], half[24], m[36];
-      load_patch<4>(dy, closes, n, row, column, k, d);
-      vec sum = d[0];
-      for (int i = 1; i < 16; i++) sum += d[i];
-      store(to + 36 * m_plane, sum);
-      for (int j = 0; j < 4; j++) output_adjoint(d + j, 4, half + j, 4);
-      for (int i = 0; i < 6; i++) output_adjoint(half + 4 * i, 1, m + 6 * i, 1);
-      for (int p = 0; p < 36; p++) store(to + p * m_plane, m[p]);
+      store(to + 36 * m_plane, adjoint(patch<4>(dy, closes, n, row, column, k, room), to));
     }
   }
 
-  // dw, db = or += what `count` tiles give, of one chunk of channels and one panel of filters.
-  void use(long count, int chunk, int panel, const float* V, const float* M, float* dw, float* db,
-           bool add) const {
-    float* dU = scratch(2, 36L * CHUNK * PANEL);
+  // The 36 planes of dM of a patch of dy; returns the sum of its 16 numbers.
+  __attribute__((noinline)) vec adjoint(const Patch& d, float* to) const {
+    vec sum{};
+    const auto out = [&](int i, int j, vec v) { store(to + (6L * i + j) * m_plane, v); };
+    const auto add = [&](vec v) { return sum += v, v; };
+    if (d.gate)
+      both_ways<OutputsAdjoint>([&](int i, int j) { return add(d.gated(i, j)); }, out);
+    else
+      both_ways<OutputsAdjoint>([&](int i, int j) { return add(d.at(i, j)); }, out);
+    return sum;
+  }
+
+  // dU, db = or += what `count` tiles give, of one chunk of channels and one panel of filters.
+  void multiply(long count, int chunk, int panel, const float* V, const float* M, float* dU,
+                bool add, float* db, bool add_db) const {
     const int c0 = chunk * CHUNK, channels = smaller(CHUNK, C - c0);
     M += (long)panel * block * PANEL;
     for (int p = 0; p < 36; p++)
       product(channels, V + p * v_plane + c0, 1, stored, M + p * m_plane, PANEL, count,
-              dU + (long)p * CHUNK * PANEL, PANEL, false);
-    for (int v = 0; v < PANEL && panel * PANEL + v < K; v += LANES) {
-      const int k = panel * PANEL + v, valid = K - k;
-      for (int c = 0; c < channels; c++) {
-        vec u[36], half[18], g[9];
-        for (int p = 0; p < 36; p++) u[p] = load(dU + ((long)p * CHUNK + c) * PANEL + v);
-        for (int j = 0; j < 6; j++) filter_adjoint(u + j, 6, half + j, 6);
-        for (int i = 0; i < 3; i++) filter_adjoint(half + 6 * i, 1, g + 3 * i, 1);
-        float* to = dw + (long)(c0 + c) * K + k;
-        for (int i = 0; i < 9; i++, to += (long)C * K)
-          store(to, add ? load(to, valid) + g[i] : g[i], valid);
-      }
-      if (chunk) continue;
-      vec sum = add ? load(db + k, valid) : vec{};
-      for (long t = 0; t < count; t++) sum += load(M + 36 * m_plane + t * PANEL + v);
-      store(db + k, sum, valid);
+              dU + (long)p * CHUNK * PANEL, PANEL, add);
+    for (int k = panel * PANEL; chunk == 0 && k < smaller(K, (panel + 1) * PANEL); k += LANES) {
+      vec sum = add_db ? load(db + k, K - k) : vec{};
+      for (long t = 0; t < count; t++)
+        sum += load(M + 36 * m_plane + t * PANEL + k % PANEL);
+      store(db + k, sum, K - k);
     }
   }
 
+  // dw = or += Gt dU G, of one chunk and one panel.
+  void finish(int chunk, int panel, const float* dU, float* dw, bool add) const {
+    const int c0 = chunk * CHUNK, channels = smaller(CHUNK, C - c0);
+    for (int k = panel * PANEL; k < smaller(K, (panel + 1) * PANEL); k += LANES)
+      for (int c = 0; c < channels; c++)
+        taps(dU + c * PANEL + k % PANEL, dw + (long)(c0 + c) * K + k, K - k, add);
+  }
+
+  __attribute__((noinline)) void taps(const float* dU, float* dw, int valid, bool add) const {
+    both_ways<FiltersAdjoint>(
+        [&](int i, int j) { return load(dU + (6L * i + j) * CHUNK * PANEL); },
+        [&](int i, int j, vec g) {
+          float* to = dw + (3L * i + j) * C * K;
+          store(to, add ? load(to, valid) + g : g, valid);
+        });
+  }
+
+  // All of dw and db from a range of tiles. dU is kept over its blocks where a cache can hold it.
   void run_slab(long first, long last, float* dw, float* db) const {
+    constexpr long PIECE = 36L * CHUNK * PANEL;
+    const long pieces = (long)panels * chunks;
+    const bool keep = 4 * PIECE * pieces <= KEPT;
     float *V = scratch(3, 36 * v_plane), *M = scratch(4, 37 * m_plane);
+    float* dU = scratch(2, PIECE * (keep ? pieces : 1));
     for (long at = first; at < last; at += block) {
       const long count = smaller(block, last - at);
       for (long t = 0; t < count; t++) make(at + t, t, V, M);
-      for (int panel = 0; panel < panels; panel++)
-        for (int chunk = 0; chunk < chunks; chunk++)
-          use(count, chunk, panel, V, M, dw, db, at > first);
+      for (int piece = 0; piece < pieces; piece++) {
+        const int panel = piece / chunks, chunk = piece % chunks;
+        float* own = keep ? dU + piece * PIECE : dU;
+        multiply(count, chunk, panel, V, M, own, keep && at > first, db, at > first);
+        if (!keep) finish(chunk, panel, own, dw, at > first);
+      }
     }
+    for (int piece = 0; keep && piece < pieces; piece++)
+      finish(piece % chunks, piece / chunks, dU + piece * PIECE, dw, false);
   }
 
   void run(float* dw, float* db) const {
@@ -122,7 +149,10 @@ struct Weights {
         const long count = smaller(block, tiles.total - at);
         parallel(count, [&](long t, int) { make(at + t, t, V, M); });
         parallel((long)panels * chunks, [&](long part, int) {
-          use(count, int(part % chunks), int(part / chunks), V, M, dw, db, at > 0);
+          float* dU = scratch(2, 36L * CHUNK * PANEL);
+          const int chunk = int(part % chunks), panel = int(part / chunks);
+          multiply(count, chunk, panel, V, M, dU, false, db, at > 0);
+          finish(chunk, panel, dU, dw, at > 0);
         });
       }
       return;
