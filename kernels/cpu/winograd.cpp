@@ -33,6 +33,7 @@ constexpr long OWN = 220 << 10;  // bytes of V of a block of one thread: most of
 constexpr long SHARED = 4 << 20;  // bytes of V of a block of all threads
 constexpr int LEAST = 24;        // tiles: fewer would not pay for reading U
 constexpr int PARTS = 8;         // at least, where there is enough to do: for up to 4 threads
+constexpr int RUNS = 24;         // of blocks, at most: shared out evenly over 1 to 4, 6, 8 threads
 
 typedef float vec4 __attribute__((vector_size(16)));
 typedef float unaligned_vec4 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -84,8 +85,6 @@ struct Correlation {
   void inputs_of(long tile, float* V) const {
     const auto [n, row, column] = tiles.at(tile);
     vec room[36];
-    fetch(x, tiles, tile + AHEAD, 2 - pad, 6 - pad);
-    if (closes) fetch(*closes, tiles, tile + AHEAD, 2 - pad, 6 - pad);
     for (int c = 0; c < stored; c += LANES)
       transform<Inputs>(patch<6>(x, closes, n, row - pad, column - pad, c, room), V + c, v_plane);
   }
@@ -127,8 +126,9 @@ struct Correlation {
       transform<Filters>(Patch{packed + i, nullptr, 3 * tap, tap, 0, 0}, U + i, u_plane);
   }
 
-  // The outputs of one panel, of `count` tiles whose V is given.
-  void outputs_of(long first, long count, int panel, const float* V, const float* held) const {
+  // The outputs of one panel, of `count` tiles whose V is given. `next`: tiles whose turn comes next.
+  void outputs_of(long first, long count, int panel, const float* V, const float* held,
+                  Soon next) const {
     float* M = scratch(2, 36 * m_plane);
     for (int i = 0; i < chunks; i++) {
       const int c = i * chunk;
@@ -138,12 +138,19 @@ struct Correlation {
         filters(panel, c, made);
         U = made;
       }
-      for (int p = 0; p < 36; p++)
+      for (int p = 0; p < 36; p++) {
+        const long step = i * 36 + p, steps = 36 * chunks;
+        next.step(step, steps, [&](long tile) {
+          fetch(x, tiles, tile, 2 - pad, 6 - pad);
+          if (closes) fetch(*closes, tiles, tile, 2 - pad, 6 - pad);
+        });
+        if (panel == 0)
+          Soon{first, first + count}.step(step, steps, [&](long t) { fetch(y, tiles, t, 0, 4); });
         product(count, V + p * v_plane + c, stored, 1, U + p * u_plane, PANEL,
                 smaller(chunk, inputs - c), M + p * m_plane, PANEL, i > 0);
+      }
     }
     for (long t = 0; t < count; t++) {
-      fetch(y, tiles, first + t + AHEAD, 0, 4);
       for (int v = 0; v < PANEL && panel * PANEL + v < outputs; v += LANES)
         finish(first + t, panel * PANEL + v, M + t * PANEL + v);
     }
@@ -158,7 +165,8 @@ struct Correlation {
     const auto act = [&](vec v) { return relu ? UNETCU_ISA::relu(v + b) : v + b; };
     float* to = y.at(n, row, column) + k;
     if (high == 4 && wide == 4 && valid >= LANES)
-      return both_ways<Outputs>(in, [&](int i, int j, vec v) { store(to + i * y.h + j * y.w, act(v)); });
+      return both_ways<Outputs>(
+          in, [&](int i, int j, vec v) { store(to + i * y.h + j * y.w, act(v)); });
     vec out[16];
     both_ways<Outputs>(in, [&](int i, int j, vec v) { out[4 * i + j] = act(v); });
     for (int i = 0; i < high; i++)
@@ -171,11 +179,17 @@ struct Correlation {
       parallel((long)panels * chunks, [&](long part, int) {
         filters(int(part / chunks), int(part % chunks) * chunk, U + 36 * u_plane * part);
       });
-      parallel(blocks, [&](long part, int) {
-        const long first = part * block, count = smaller(block, tiles.total - first);
+      const long runs = smaller<long>(blocks, RUNS);
+      parallel(runs, [&](long run, int) {
         float* V = scratch(3, 36 * v_plane);
-        for (long t = 0; t < count; t++) inputs_of(first + t, V + t * stored);
-        for (int panel = 0; panel < panels; panel++) outputs_of(first, count, panel, V, U);
+        const long last = smaller(tiles.total, blocks * (run + 1) / runs * block);
+        for (long first = blocks * run / runs * block; first < last; first += block) {
+          const long end = smaller(first + block, last);
+          const Soon next{end, smaller(end + block, last)};
+          for (long t = first; t < end; t++) inputs_of(t, V + (t - first) * stored);
+          for (int panel = 0; panel < panels; panel++)
+            outputs_of(first, end - first, panel, V, U, next.part(panel, panels));
+        }
       });
       return;
     }
@@ -189,7 +203,7 @@ struct Correlation {
         const long from = part / panels * slice;
         if (from >= count) return;
         outputs_of(first + from, smaller(slice, count - from), int(part % panels),
-                   V + from * stored, nullptr);
+                   V + from * stored, nullptr, Soon{0, 0});
       });
     }
   }

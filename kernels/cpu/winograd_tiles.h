@@ -127,22 +127,32 @@ struct Tiles {
   }
 };
 
-constexpr int AHEAD = 2;       // tiles: what will be read is asked for so many earlier
-constexpr long FAR = 1 << 20;  // floats: more than a core's own caches hold
-
-// Asks for the pixels that tile number `tile` alone reads (or writes, if they are outputs), rows and
-// columns from `from` to `to` of its patch. The machine cannot guess them: six rows at a time, of
-// which a tile takes a few pixels each. Inlined always: GCC takes a function that only asks for one
-// without effect, and drops the calls.
-static inline __attribute__((always_inline)) void fetch(const View& v, const Tiles& tiles, long tile, int from, int to) {
-  if (v.N * v.n <= FAR || tile >= tiles.total) return;
+// Asks for the pixels of a tile: rows and columns `from` to `to` of its patch, for the L2 cache. The
+// machine itself cannot guess them: six rows at a time, of which a tile takes a few pixels each.
+static inline void fetch(const View& v, const Tiles& tiles, long tile, int from, int to) {
   const auto [n, y, x] = tiles.at(tile);
   const long bytes = (to - from) * v.w * long(sizeof(float));
+  const int left = larger(0, smaller(x + from, v.W - (to - from)));
   for (int i = larger(0, y + from); i < smaller(v.H, y + to); i++) {
-    const char* p = (const char*)v.at(n, i, larger(0, smaller(x + from, v.W - (to - from))));
-    for (long b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
+    const char* p = (const char*)v.at(n, i, left);
+    for (long b = 0; b < bytes; b += 64) __builtin_prefetch(p + b, 0, 2);
   }
+  asm volatile("");  // GCC drops calls of a function that does nothing else
 }
+
+// Tiles whose data will be needed soon; while other things are worked on, step i of n asks for a
+// share of them.
+struct Soon {
+  long from, to;
+
+  template <class Ask>
+  void step(long i, long n, const Ask& ask) const {
+    for (long t = from + (to - from) * i / n; t < from + (to - from) * (i + 1) / n; t++) ask(t);
+  }
+  Soon part(long i, long n) const {
+    return {from + (to - from) * i / n, from + (to - from) * (i + 1) / n};
+  }
+};
 
 // What a tile reads: SIZE x SIZE pixels x LANES channels, and their gate.
 struct Patch {

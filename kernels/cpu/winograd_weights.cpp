@@ -15,7 +15,6 @@
 //          Small dw: tiles are dealt out in SLABS ranges, one a part; each adds up its own dw.
 //          Large dw: blocks follow each other; a part owns 48 x 16 of dw in each of them.
 // Bits     Slabs and blocks depend on the shape only. Slabs are added in their order.
-#include <cstdlib>
 #include "isa.h"
 #include "micro.h"
 #include "pool.h"
@@ -29,7 +28,7 @@ constexpr int CHUNK = 48;         // channels at a time: dU of them is 108 KiB
 constexpr long OWN = 300 << 10;   // bytes of V and dM of a block of one thread
 constexpr long SHARED = 3 << 20;  // of all threads
 constexpr int LEAST = 24;         // tiles in a block: fewer would not pay for the way to dw
-const long KEPT = getenv("KEPT")?atol(getenv("KEPT"))<<10:0;  // bytes of dU that are kept
+constexpr long KEPT = 1 << 20;    // bytes of dU that are kept
 constexpr int SLABS = 12;         // share out evenly over 1, 2, 3, 4 and 6 threads
 static_assert(LEAST > SLABS);
 constexpr long SUMS = 4 << 20;    // bytes that the dw of all slabs may need
@@ -61,9 +60,6 @@ struct Weights {
   void make(long tile, long t, float* V, float* M) const {
     const auto [n, row, column] = tiles.at(tile);
     vec room[36];
-    fetch(x, tiles, tile + AHEAD, 2, 6);
-    fetch(dy, tiles, tile + AHEAD, 0, 4);
-    if (closes) fetch(*closes, tiles, tile + AHEAD, 0, 4);
     for (int c = 0; c < stored; c += LANES)
       transform<Inputs>(patch<6>(x, nullptr, n, row, column, c, room), V + t * stored + c, v_plane);
     for (int k = 0; k < panels * PANEL; k += LANES) {
@@ -90,12 +86,18 @@ struct Weights {
 
   // dU, db = or += what `count` tiles give, of one chunk of channels and one panel of filters.
   void multiply(long count, int chunk, int panel, const float* V, const float* M, float* dU,
-                bool add, float* db, bool add_db) const {
+                bool add, float* db, bool add_db, Soon next) const {
     const int c0 = chunk * CHUNK, channels = smaller(CHUNK, C - c0);
     M += (long)panel * block * PANEL;
-    for (int p = 0; p < 36; p++)
+    for (int p = 0; p < 36; p++) {
+      next.step(p, 36, [&](long tile) {
+        fetch(x, tiles, tile, 2, 6);
+        fetch(dy, tiles, tile, 0, 4);
+        if (closes) fetch(*closes, tiles, tile, 0, 4);
+      });
       product(channels, V + p * v_plane + c0, 1, stored, M + p * m_plane, PANEL, count,
               dU + (long)p * CHUNK * PANEL, PANEL, add);
+    }
     for (int k = panel * PANEL; chunk == 0 && k < smaller(K, (panel + 1) * PANEL); k += LANES) {
       vec sum = add_db ? load(db + k, K - k) : vec{};
       for (long t = 0; t < count; t++)
@@ -129,12 +131,14 @@ struct Weights {
     float *V = scratch(3, 36 * v_plane), *M = scratch(4, 37 * m_plane);
     float* dU = scratch(2, PIECE * (keep ? pieces : 1));
     for (long at = first; at < last; at += block) {
-      const long count = smaller(block, last - at);
-      for (long t = 0; t < count; t++) make(at + t, t, V, M);
+      const long end = smaller(at + block, last);
+      const Soon next{end, smaller(end + block, last)};
+      for (long t = at; t < end; t++) make(t, t - at, V, M);
       for (int piece = 0; piece < pieces; piece++) {
         const int panel = piece / chunks, chunk = piece % chunks;
         float* own = keep ? dU + piece * PIECE : dU;
-        multiply(count, chunk, panel, V, M, own, keep && at > first, db, at > first);
+        multiply(end - at, chunk, panel, V, M, own, keep && at > first, db, at > first,
+                 next.part(piece, pieces));
         if (!keep) finish(chunk, panel, own, dw, at > first);
       }
     }
@@ -151,7 +155,7 @@ struct Weights {
         parallel((long)panels * chunks, [&](long part, int) {
           float* dU = scratch(2, 36L * CHUNK * PANEL);
           const int chunk = int(part % chunks), panel = int(part / chunks);
-          multiply(count, chunk, panel, V, M, dU, false, db, at > 0);
+          multiply(count, chunk, panel, V, M, dU, false, db, at > 0, Soon{0, 0});
           finish(chunk, panel, dU, dw, at > 0);
         });
       }
