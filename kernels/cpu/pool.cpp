@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -20,13 +21,13 @@ using Call = void (*)(const void*, long, int);
 
 struct Pool {
   std::mutex job;  // held while a job runs: who does not get it runs its parts alone
-  std::mutex lock;  // guards all below but `next`
+  std::mutex lock;  // guards what is written below, but for `next`
   std::condition_variable wake, idle;
   int started = 0;  // workers; the caller is not one
-  unsigned long number = 0;  // of the job
+  std::atomic<unsigned long> number{0};  // of the job
   bool open = false;  // may workers still join the job?
   int limit = 0;  // workers that may
-  int inside = 0;  // workers that did and have not left
+  std::atomic<int> inside{0};  // workers that did and have not left
   std::exception_ptr trouble;
   Call call = nullptr;
   const void* body = nullptr;
@@ -51,12 +52,26 @@ void take_parts(Pool& p, int worker) {
   in_part = false;
 }
 
+// Waits a moment for what mostly happens within one: the next op, or the last part of another thread.
+// Sleeping and being woken takes tens of microseconds, as long as a small op. It yields meanwhile:
+// whoever else wants this core, the thread that is waited for perhaps, gets it.
+template <class Done>
+void wait_a_moment(Done done) {
+  constexpr std::chrono::microseconds moment{50};
+  const auto start = std::chrono::steady_clock::now();
+  while (!done() && std::chrono::steady_clock::now() - start < moment) std::this_thread::yield();
+}
+
 void work(Pool* p, int me) {
   unsigned long seen = 0;
   std::unique_lock<std::mutex> hold(p->lock);
   while (true) {
-    p->wake.wait(hold, [&] { return p->open && p->number != seen && me <= p->limit; });
+    hold.unlock();
+    wait_a_moment([&] { return p->number != seen; });
+    hold.lock();
+    p->wake.wait(hold, [&] { return p->number != seen; });
     seen = p->number;
+    if (!p->open || me > p->limit) continue;
     p->inside++;
     hold.unlock();
     take_parts(*p, me);
@@ -123,6 +138,7 @@ void run_parts(long parts, Call call, const void* body) {
   }
   p.wake.notify_all();
   take_parts(p, 0);
+  wait_a_moment([&] { return p.inside == 0; });
   std::unique_lock<std::mutex> hold(p.lock);
   p.open = false;  // a worker that did not wake up in time is not waited for
   p.idle.wait(hold, [&] { return p.inside == 0; });

@@ -3,8 +3,9 @@
 // An op cuts its work into parts by its shape alone, and whatever it adds up over parts it adds in
 // their order: then the number of threads, and which of them does what, changes no bit.
 //
-// Who waits, sleeps (condition variables): a spinning worker on a busy machine takes the core from
-// the one it waits for, and a step of 0.03 s becomes one of 0.8 s.
+// Who waits, sleeps (condition variables), but for a moment before, in which it yields: a worker that
+// spins on a busy machine takes the core from the one it waits for, and a step of 0.03 s becomes
+// one of 0.8 s.
 #pragma once
 
 #include <cstddef>
