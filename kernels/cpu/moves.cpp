@@ -39,6 +39,8 @@ void over_rows(long rows, long width, Body body) {
   });
 }
 
+typedef std::uint8_t bytes __attribute__((vector_size(LANES)));
+
 // Where a window's four numbers lie in x, from its first one, in row order: PLACES in maxpool2.py.
 struct Window {
   long place[4];
@@ -80,22 +82,19 @@ void maxpool2_forward(const float* x, float* y, std::uint8_t* winner, long rows,
       const float* in = x + 4 * row * W * C + 2 * j * C;
       float* out = y + (row * W + j) * C;
       std::uint8_t* number = winner + (row * W + j) * C;
-      for (long c = 0; c < C; c += STRIP) {
-        const int some = static_cast<int>(smaller<long>(STRIP, C - c));
-        float best[STRIP];
-        std::int32_t first[STRIP];
-        for (int i = 0; i < some; ++i) best[i] = in[c + i], first[i] = 0;
+      for (long c = 0; c < C; c += LANES) {
+        const int some = static_cast<int>(smaller<long>(LANES, C - c));
+        vec best = load(in + c, some);
+        ivec first{};
         for (int k = 1; k < 4; ++k) {
-          const float* other = in + window.place[k] + c;
-          for (int i = 0; i < some; ++i) {
-            const float v = other[i], b = best[i];
-            const bool better = !(v <= b) & (b == b);  // v is larger, or the first NaN
-            best[i] = better ? v : b;
-            first[i] = better ? k : first[i];
-          }
+          const vec v = load(in + window.place[k] + c, some);
+          const ivec better = ~(v <= best) & (best == best);  // v is larger, or the first NaN
+          best = better ? v : best;
+          first = better ? ivec{} + k : first;
         }
-        for (int i = 0; i < some; ++i) out[c + i] = best[i];
-        for (int i = 0; i < some; ++i) number[c + i] = static_cast<std::uint8_t>(first[i]);
+        store(out + c, best, some);
+        const bytes numbers = __builtin_convertvector(first, bytes);
+        std::memcpy(number + c, &numbers, static_cast<std::size_t>(some));
       }
     }
   });

@@ -27,10 +27,12 @@ void pack(const float* w, long rows, int K, int panel, float* packed) {
       store(packed + i * PANEL + v, load(w + i * K + k + v, K - k - v));
 }
 
-// M pixels of a row of y and one panel of filters.
-template <int M>
+// M pixels of a row of y and one panel of filters. GRAY: x has one channel, its pixels are
+// neighbours, and the compiler knows.
+template <int M, bool GRAY>
 void pixels(const float* x, long h, long w, int C, const float* packed, const vec* bias, bool relu,
             float* y, long to_next, int valid) {
+  if (GRAY) w = C = 1;
   vec sum[M][VECS];
   for (int i = 0; i < M; i++)
     for (int v = 0; v < VECS; v++) sum[i][v] = bias[v];
@@ -71,18 +73,23 @@ void narrow_forward(const View& x, const float* w, const float* bias, bool relu,
   for (int panel = 0; panel < panels; panel++) pack(w, 9L * C, K, panel, packed + panel * size);
   parallel((long)y.N * y.H, [&](long part, int) {
     const int n = int(part / y.H), row = int(part % y.H);
-    for (int panel = 0; panel < panels; panel++) {
-      const int k = panel * PANEL;
-      vec b[VECS];
-      for (int v = 0; v < VECS; v++) b[v] = load(bias + k + v * LANES, K - k - v * LANES);
-      int j = 0;
-      const auto next = [&](auto take, int step) {
-        for (; j + step <= y.W; j += step)
+    int j = 0;
+    const auto next = [&](auto take, int step) {  // panel after panel: y is written in order
+      for (; j + step <= y.W; j += step)
+        for (int panel = 0; panel < panels; panel++) {
+          const int k = panel * PANEL;
+          vec b[VECS];
+          for (int v = 0; v < VECS; v++) b[v] = load(bias + k + v * LANES, K - k - v * LANES);
           take(x.at(n, row, j), x.h, x.w, C, packed + panel * size, b, relu, y.at(n, row, j) + k,
                y.w, K - k);
-      };
-      next(pixels<ROWS>, ROWS);
-      next(pixels<1>, 1);
+        }
+    };
+    if (C == 1 && x.w == 1) {
+      next(pixels<ROWS, true>, ROWS);
+      next(pixels<1, true>, 1);
+    } else {
+      next(pixels<ROWS, false>, ROWS);
+      next(pixels<1, false>, 1);
     }
   });
 }

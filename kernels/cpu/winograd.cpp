@@ -12,7 +12,8 @@
 //
 // Shapes   x (N,H,W,C)  w (3,3,C,K)  y (N,H-2,W-2,K); x, y, gate strided views. Any sizes.
 // Schedule A block of tiles goes from inputs to outputs at once, so that V stays in a core's L2.
-//          Few filters: U is made once for all (up to HELD bytes), blocks are the parts.
+//          Few filters: U is made once for all (up to HELD bytes), parts are runs of blocks; what the
+//          next block reads is fetched while this one is multiplied.
 //          Many: U would not fit in the cache. V of a larger block is made by all threads; then
 //          each part is 16 filters, whose U is made CHUNK channels at a time and not kept.
 // Layout   V[p][tile][channel], U[p][channel][16], M[p][tile][16]. Planes are padded by 16 floats:
@@ -86,7 +87,7 @@ struct Correlation {
     const auto [n, row, column] = tiles.at(tile);
     vec room[36];
     for (int c = 0; c < stored; c += LANES)
-      transform<Inputs>(patch<6>(x, closes, n, row - pad, column - pad, c, room), V + c, v_plane);
+      transform<InputMap>(patch<6>(x, closes, n, row - pad, column - pad, c, room), V + c, v_plane);
   }
 
   // packed[tap][i][16]: the filters from inputs c + i to the outputs of a panel, 0 beyond the last.
@@ -123,7 +124,7 @@ struct Correlation {
     float* packed = scratch(0, 9L * CHUNK * PANEL);
     turned ? pack_turned(panel, c, count, packed) : pack(panel, c, count, packed);
     for (int i = 0; i < tap; i += LANES)
-      transform<Filters>(Patch{packed + i, nullptr, 3 * tap, tap, 0, 0}, U + i, u_plane);
+      transform<FilterMap>(Patch{packed + i, nullptr, 3 * tap, tap, 0, 0}, U + i, u_plane);
   }
 
   // The outputs of one panel, of `count` tiles whose V is given. `next`: tiles whose turn comes next.
@@ -165,10 +166,10 @@ struct Correlation {
     const auto act = [&](vec v) { return relu ? UNETCU_ISA::relu(v + b) : v + b; };
     float* to = y.at(n, row, column) + k;
     if (high == 4 && wide == 4 && valid >= LANES)
-      return both_ways<Outputs>(
+      return both_ways<OutputMap>(
           in, [&](int i, int j, vec v) { store(to + i * y.h + j * y.w, act(v)); });
     vec out[16];
-    both_ways<Outputs>(in, [&](int i, int j, vec v) { out[4 * i + j] = act(v); });
+    both_ways<OutputMap>(in, [&](int i, int j, vec v) { out[4 * i + j] = act(v); });
     for (int i = 0; i < high; i++)
       for (int j = 0; j < wide; j++) store(to + i * y.h + j * y.w, out[4 * i + j], valid);
   }

@@ -45,7 +45,7 @@ static inline __attribute__((always_inline)) void both_ways(const In& in, const 
   }
 }
 
-struct Inputs {  // d -> Bt d
+struct InputMap {  // d -> Bt d
   static constexpr int N = 6, M = 6;
   static inline void map(const vec* d, vec* v) {
     const vec a = d[4] - 2 * d[2], b = HALF_R2 * d[3] - R2 * d[1];
@@ -59,7 +59,7 @@ struct Inputs {  // d -> Bt d
   }
 };
 
-struct Filters {  // g -> G g
+struct FilterMap {  // g -> G g
   static constexpr int N = 3, M = 6;
   static inline void map(const vec* g, vec* u) {
     const vec a = -2 * THIRD * g[0] - THIRD * g[2], b = (-2 * THIRD * HALF_R2) * g[1];
@@ -73,7 +73,7 @@ struct Filters {  // g -> G g
   }
 };
 
-struct Outputs {  // m -> At m
+struct OutputMap {  // m -> At m
   static constexpr int N = 6, M = 4;
   static inline void map(const vec* m, vec* y) {
     const vec p = m[1] + m[2], q = HALF_R2 * (m[1] - m[2]);
@@ -85,7 +85,7 @@ struct Outputs {  // m -> At m
   }
 };
 
-struct OutputsAdjoint {  // gradients of outputs: dy -> A dy
+struct OutputAdjoint {  // gradients of outputs: dy -> A dy
   static constexpr int N = 4, M = 6;
   static inline void map(const vec* y, vec* m) {
     const vec a = y[0] + 0.5f * y[2], b = HALF_R2 * (y[1] + 0.5f * y[3]);
@@ -99,7 +99,7 @@ struct OutputsAdjoint {  // gradients of outputs: dy -> A dy
   }
 };
 
-struct FiltersAdjoint {  // gradients of U: du -> Gt du
+struct FilterAdjoint {  // gradients of U: du -> Gt du
   static constexpr int N = 6, M = 3;
   static inline void map(const vec* u, vec* g) {
     const vec p = u[1] + u[2], q = u[1] - u[2];

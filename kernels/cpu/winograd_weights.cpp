@@ -10,9 +10,10 @@
 //     db    = sum of dy                plane 36 of dM holds the sums over tiles
 //
 // Shapes   x (N,H,W,C)  dy, gate (N,H-2,W-2,K), strided views  dw (3,3,C,K)  db (K).
-// Schedule V and dM of a block of tiles are made, then used up: 48 channels x 16 filters at a time,
-//          transformed to dw at once, so that dU is never stored as a whole.
-//          Small dw: tiles are dealt out in SLABS ranges, one a part; each adds up its own dw.
+// Schedule V and dM of a block of tiles are made, then used up, 48 channels x 16 filters at a time;
+//          meanwhile what the next block reads is fetched.
+//          Small dw: tiles are dealt out in SLABS ranges, one a part; each adds up its own dU, and
+//          transforms it to a dw in the end. If dU is over KEPT bytes, every block is transformed.
 //          Large dw: blocks follow each other; a part owns 48 x 16 of dw in each of them.
 // Bits     Slabs and blocks depend on the shape only. Slabs are added in their order.
 #include "isa.h"
@@ -61,7 +62,7 @@ struct Weights {
     const auto [n, row, column] = tiles.at(tile);
     vec room[36];
     for (int c = 0; c < stored; c += LANES)
-      transform<Inputs>(patch<6>(x, nullptr, n, row, column, c, room), V + t * stored + c, v_plane);
+      transform<InputMap>(patch<6>(x, nullptr, n, row, column, c, room), V + t * stored + c, v_plane);
     for (int k = 0; k < panels * PANEL; k += LANES) {
       float* to = M + ((long)(k / PANEL) * block + t) * PANEL + k % PANEL;
       if (k >= K) {  // sums of these are not used, but denormal numbers in them would be slow
@@ -78,9 +79,9 @@ struct Weights {
     const auto out = [&](int i, int j, vec v) { store(to + (6L * i + j) * m_plane, v); };
     const auto add = [&](vec v) { return sum += v, v; };
     if (d.gate)
-      both_ways<OutputsAdjoint>([&](int i, int j) { return add(d.gated(i, j)); }, out);
+      both_ways<OutputAdjoint>([&](int i, int j) { return add(d.gated(i, j)); }, out);
     else
-      both_ways<OutputsAdjoint>([&](int i, int j) { return add(d.at(i, j)); }, out);
+      both_ways<OutputAdjoint>([&](int i, int j) { return add(d.at(i, j)); }, out);
     return sum;
   }
 
@@ -115,7 +116,7 @@ struct Weights {
   }
 
   __attribute__((noinline)) void taps(const float* dU, float* dw, int valid, bool add) const {
-    both_ways<FiltersAdjoint>(
+    both_ways<FilterAdjoint>(
         [&](int i, int j) { return load(dU + (6L * i + j) * CHUNK * PANEL); },
         [&](int i, int j, vec g) {
           float* to = dw + (3L * i + j) * C * K;
