@@ -1,4 +1,8 @@
 // bind_moves.cpp: the ops of moves.cpp for Python.
+#include <pybind11/stl.h>
+
+#include <optional>
+
 #include "arrays.h"
 
 namespace unetcu {
@@ -49,13 +53,15 @@ void maxpool2_forward(const py::array& x, const py::array& y, const py::array& w
   ops().maxpool2_forward(in, out, number, long(s[0] * s[1]), long(s[2]), long(s[3]));
 }
 
-void maxpool2_backward(const py::array& dy, const py::array& winner, const py::array& dx) {
-  const Shape s = map(dy, "dy");
+void maxpool2_backward(const py::array& dy, const py::array& winner,
+                       const std::optional<py::array>& so_far, const py::array& dx) {
+  const Shape s = map(dy, "dy"), whole{s[0], 2 * s[1], 2 * s[2], s[3]};
   const float* in = contiguous<const float>(dy, "dy");
   const std::uint8_t* number = contiguous<const std::uint8_t>(winner, "winner", s);
-  float* out = contiguous<float>(dx, "dx", {s[0], 2 * s[1], 2 * s[2], s[3]});
+  const float* other = so_far ? contiguous<const float>(*so_far, "so_far", whole) : nullptr;
+  float* out = contiguous<float>(dx, "dx", whole);
   const py::gil_scoped_release release;
-  ops().maxpool2_backward(in, number, out, long(s[0] * s[1]), long(s[2]), long(s[3]));
+  ops().maxpool2_backward(in, number, other, out, long(s[0] * s[1]), long(s[2]), long(s[3]));
 }
 
 // The skip map must have a border of a whole number of pixels around the other.
@@ -119,7 +125,7 @@ void bind_moves(py::module_& module) {
     three(dy, y, dx, ops().relu_backward);
   }, "dx = dy where y > 0, else 0.");
   module.def("maxpool2_forward", &maxpool2_forward, "x -> y and winner, uint8.");
-  module.def("maxpool2_backward", &maxpool2_backward, "dy, winner -> dx.");
+  module.def("maxpool2_backward", &maxpool2_backward, "dy, winner, so_far or None -> dx.");
   module.def("crop_concat_forward", &crop_concat_forward, "skip, x -> y.");
   module.def("crop_concat_backward_skip", &crop_concat_backward_skip, "dy -> dskip.");
   module.def("crop_concat_backward_x", &crop_concat_backward_x, "dy -> dx.");

@@ -19,7 +19,7 @@ namespace unetcu::UNETCU_ISA {
 namespace {
 
 constexpr long PART = 1 << 15;  // elements: three arrays of it fit a core's L2
-constexpr int STRIP = 64;       // elements worked on at once where something is kept beside them
+constexpr int STRIP = 64;       // elements that drop-out works on at once
 
 // body(from, to) over 0..count in parts of PART.
 template <class Body>
@@ -100,25 +100,25 @@ void maxpool2_forward(const float* x, float* y, std::uint8_t* winner, long rows,
   });
 }
 
-// Writes all four places of every window: dy where it won, else 0.
-void maxpool2_backward(const float* dy, const std::uint8_t* winner, float* dx, long rows, long W,
-                       long C) {
+// Writes all four places of every window: dy where it won, else 0; plus so_far, if given.
+void maxpool2_backward(const float* dy, const std::uint8_t* winner, const float* so_far, float* dx,
+                       long rows, long W, long C) {
   const Window window(W, C);
   over_rows(rows, W * C, [=](long row) {
     for (long j = 0; j < W; ++j) {
       const float* from = dy + (row * W + j) * C;
       const std::uint8_t* number = winner + (row * W + j) * C;
-      float* out = dx + 4 * row * W * C + 2 * j * C;
-      for (long c = 0; c < C; c += STRIP) {
-        const int some = static_cast<int>(smaller<long>(STRIP, C - c));
-        alignas(vec) std::int32_t first[STRIP] = {};
-        for (int i = 0; i < some; ++i) first[i] = number[c + i];
-        for (int i = 0; i < some; i += LANES) {
-          ivec won;
-          std::memcpy(&won, first + i, sizeof won);
-          const vec g = load(from + c + i, some - i);
-          for (int k = 0; k < 4; ++k)
-            store(out + window.place[k] + c + i, gate(g, won == k), some - i);
+      const long first = 4 * row * W * C + 2 * j * C;
+      for (long c = 0; c < C; c += LANES) {
+        const int some = static_cast<int>(smaller<long>(LANES, C - c));
+        bytes numbers{};
+        std::memcpy(&numbers, number + c, static_cast<std::size_t>(some));
+        const ivec won = __builtin_convertvector(numbers, ivec);
+        const vec g = load(from + c, some);
+        for (int k = 0; k < 4; ++k) {
+          const long at = first + window.place[k] + c;
+          const vec share = gate(g, won == k);
+          store(dx + at, so_far ? load(so_far + at, some) + share : share, some);
         }
       }
     }

@@ -14,7 +14,8 @@
   OP(maxpool2_forward, void,                                                                 \
      (const float* x, float* y, std::uint8_t* winner, long rows, long W, long C))            \
   OP(maxpool2_backward, void,                                                                \
-     (const float* dy, const std::uint8_t* winner, float* dx, long rows, long W, long C))    \
+     (const float* dy, const std::uint8_t* winner, const float* so_far, float* dx, long rows, \
+      long W, long C))                                                                       \
   OP(crop_concat_forward, void,                                                              \
      (const float* skip, const float* x, float* y, long N, long Hs, long Ws, long S, long H, \
       long W, long C))                                                                       \

@@ -8,6 +8,7 @@ from unetcu import threads
 from unetcu.autograd import Tensor
 from unetcu.errors import ShapeError
 from unetcu.ops.maxpool2 import MaxPool2, maxpool2
+from unetcu.ops.reduce import sum as total
 
 SHAPES = [  # N, H, W, C
     (1, 2, 2, 1),
@@ -59,6 +60,23 @@ def test_whole_numbers_with_ties(on, rng, shape):
     same(y, right_y, "y")
     same(dx, right_dx, "dx")
     assert inner(y, dy) == inner(x, dx)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 10, 8), (1, 4, 6, 17), (1, 6, 4, 33)], ids=str)
+@pytest.mark.parametrize("pooled_last", [True, False])
+def test_adds_to_the_gradient_that_x_got_elsewhere(on, rng, shape, pooled_last):
+    """A skip map is pooled and used again; whichever is made first, its gradient is the sum."""
+    N, H, W, C = shape
+    x = rng.permutation(int(np.prod(shape))).reshape(shape).astype(np.float32)
+    dy = integers(rng, N, H // 2, W // 2, C)
+    leaf = Tensor(x, on, needs_grad=True)
+    skip = leaf * Tensor(np.ones(shape, np.float32), on)  # no leaf: gradients meet at an op
+    uses = [total(maxpool2(skip) * Tensor(dy, on)), total(skip)]
+    (uses[pooled_last] + uses[not pooled_last]).backward()
+    right = np.ones(shape, np.float32)
+    for at, places in windows(x):
+        right[max(places, key=lambda p: x[p])] += dy[at]
+    same(leaf.device.get(leaf.grad), right, "dx")
 
 
 def test_every_pattern_of_nan_and_infinity(on):

@@ -4,7 +4,8 @@
 
 Backward sends dy to the place the maximum came from. Where entries tie, the first in row order
 takes it all: the maximum has no derivative there and any choice is as good, but every device must
-make the same one. NaN counts as the largest value, so that it is never lost.
+make the same one. NaN counts as the largest value, so that it is never lost. In the network x is a
+skip map too, whose gradient from there is added in the same pass.
 """
 
 import numpy as np
@@ -19,6 +20,8 @@ PLACES = [(0, 0), (0, 1), (1, 0), (1, 1)]  # of a window, in row order
 
 class MaxPool2(Op):
     """maxpool2(x) -> y; see the module's docstring for shapes."""
+
+    adds = True
 
     @staticmethod
     def shape(x):
@@ -59,13 +62,17 @@ class MaxPool2(Op):
         dx = self.device.empty((N, 2 * H, 2 * W, C), dy.dtype)
         native = self.device.native(dy.dtype)
         if native is not None:
-            native.maxpool2_backward(dy, self.winner, dx)
+            native.maxpool2_backward(dy, self.winner, self.so_far, dx)
             return (dx,)
+        so_far = self.so_far
 
         def part(i):
             n, row = divmod(i, H)
             for k, (a, e) in enumerate(PLACES):
-                gate(dy[n, row], self.winner[n, row] == k, dx[n, 2 * row + a, e::2])
+                out = dx[n, 2 * row + a, e::2]
+                gate(dy[n, row], self.winner[n, row] == k, out)
+                if so_far is not None:
+                    out += so_far[n, 2 * row + a, e::2]
 
         each(part, N * H)
         return (dx,)
@@ -80,7 +87,7 @@ class MaxPool2(Op):
         N, H, W, C = dy.shape
         dx = self.device.empty((N, 2 * H, 2 * W, C))
         self._launch("maxpool2_backward", dy, self.winner, dx)
-        return (dx,)
+        return (dx if self.so_far is None else self.device.add(self.so_far, dx),)
 
     def _launch(self, entry, *arrays):
         count = self.winner.size
