@@ -148,7 +148,12 @@ static inline void pack(const float* w, long row, long column, long n, int width
       std::memcpy(panel + i * PANEL, w + i * row, PANEL * sizeof(float));
     return;
   }
-  for (long i = 0; i < n; i++)
+  long i = 0;
+  if (row == 1 && width == PANEL)
+    for (; i + 4 <= n; i += 4)
+      for (int j = 0; j < PANEL; j += 4)
+        transpose4(w + j * column + i, column, panel + i * PANEL + j, PANEL);
+  for (; i < n; i++)
     for (int j = 0; j < PANEL; j++)
       panel[i * PANEL + j] = j < width ? w[i * row + j * column] : 0.0f;
 }

@@ -84,9 +84,11 @@ void maxpool2_forward(const float* x, float* y, std::uint8_t* winner, long rows,
       std::uint8_t* number = winner + (row * W + j) * C;
       for (long c = 0; c < C; c += LANES) {
         const int some = static_cast<int>(smaller<long>(LANES, C - c));
+        __builtin_prefetch(in + 4 * C + c);
         vec best = load(in + c, some);
         ivec first{};
         for (int k = 1; k < 4; ++k) {
+          __builtin_prefetch(in + 4 * C + window.place[k] + c);
           const vec v = load(in + window.place[k] + c, some);
           const ivec better = ~(v <= best) & (best == best);  // v is larger, or the first NaN
           best = better ? v : best;

@@ -150,9 +150,10 @@ void upconv2_backward_w(const View& x, const View& dy, float* dw, float* db) {
     float* room = scratch(0, std::size_t(slab_floats(g, C)));
     sum_slabs(reach(x, 1, 1), x, g, View{}, room);
     add_slabs(room, g, C, [&](long c, long column, const float* sums, int width) {
-      for (int j = 0; j < width; j++) {
+      for (int j = 0, n; j < width; j += n) {
         const long e = (column + j) / K, k = (column + j) % K;
-        dw[((2 * a + e) * C + c) * K + k] = sums[j];
+        n = int(smaller<long>(width - j, K - k));
+        std::memcpy(dw + ((2 * a + e) * C + c) * K + k, sums + j, std::size_t(n) * sizeof(float));
       }
     });
     for (long k = 0; k < K; k++) {

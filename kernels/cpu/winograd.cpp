@@ -36,29 +36,6 @@ constexpr int LEAST = 24;        // tiles: fewer would not pay for reading U
 constexpr int PARTS = 8;         // at least, where there is enough to do: for up to 4 threads
 constexpr int RUNS = 24;         // of blocks, at most: shared out evenly over 1 to 4, 6, 8 threads
 
-typedef float vec4 __attribute__((vector_size(16)));
-typedef float unaligned_vec4 __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int ivec4 __attribute__((vector_size(16)));
-
-#ifdef __clang__
-#define UNETCU_MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define UNETCU_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, ivec4{i, j, k, l})
-#endif
-
-// b[j][i] = a[i][j] of 4 x 4 numbers.
-void transpose4(const float* a, long lda, float* b, long ldb) {
-  const auto row = [&](int i) -> vec4 { return *(const unaligned_vec4*)(a + i * lda); };
-  const vec4 a0 = row(0), a1 = row(1), a2 = row(2), a3 = row(3);
-  const vec4 p = UNETCU_MIX(a0, a1, 0, 4, 1, 5), q = UNETCU_MIX(a2, a3, 0, 4, 1, 5);
-  const vec4 r = UNETCU_MIX(a0, a1, 2, 6, 3, 7), s = UNETCU_MIX(a2, a3, 2, 6, 3, 7);
-  const auto put = [&](int j, vec4 v) { *(unaligned_vec4*)(b + j * ldb) = v; };
-  put(0, UNETCU_MIX(p, q, 0, 1, 4, 5));
-  put(1, UNETCU_MIX(p, q, 2, 3, 6, 7));
-  put(2, UNETCU_MIX(r, s, 0, 1, 4, 5));
-  put(3, UNETCU_MIX(r, s, 2, 3, 6, 7));
-}
-
 struct Correlation {
   const View &x, &y;
   const View* closes;  // the gate of x
