@@ -11,13 +11,14 @@ some hundred MB, is not counted.
 """
 
 import copy
+from contextlib import nullcontext
 from math import prod
 
 import numpy as np
 
 from . import threads
 from .autograd import Tensor, no_grad
-from .device.cpu import exact
+from .device import cpu
 from .device.rehearsal import Rehearsal
 from .gemm import rows_a_part
 from .parameters import Parameters
@@ -32,10 +33,13 @@ BLAS = 3_000_000  # bytes that NumPy's products take, a thread
 HOLES = 4  # a step by NumPy leaves this part of its region's size in holes outside it
 
 
-def inference_bytes(net: UNet, height: int, width: int) -> int:
-    """Peak bytes of one forward pass of one (height, width) input, weights included."""
+def inference_bytes(net: UNet, height: int, width: int, exact: bool = False) -> int:
+    """Peak bytes of one forward pass of one (height, width) input, weights included.
+
+    exact: inside `exact()`, whose kernels take other working memory.
+    """
     there, twin = _rehearsal(net)
-    with there.on(), no_grad(), exact():
+    with there.on(), no_grad(), cpu.exact() if exact else nullcontext():
         z = twin(Tensor(_any((1, height, width, net.in_channels)), there))
         p = there.empty(z.shape)  # probabilities, as infer.softmax makes them
     extra = FIXED + (_by_numpy(net, height, width) if there.by_numpy else 0)
