@@ -13,6 +13,12 @@ from unetcu.unet import UNet
 NETS = [(3, 16, 188), (3, 32, 316), (4, 16, 572), (4, 64, 188)]  # depth, base, tile
 
 
+def report(benchmark, flops):
+    """GFLOP/s, unless --benchmark-disable asks for no times."""
+    if not benchmark.disabled:
+        benchmark.extra_info["GFLOP/s"] = round(flops / benchmark.stats.stats.median / 1e9, 1)
+
+
 @pytest.mark.parametrize(("depth", "base", "tile"), NETS)
 def test_training_step(benchmark, on, depth, base, tile):
     settings = Settings(depth=depth, base=base, tile=tile)
@@ -27,7 +33,7 @@ def test_training_step(benchmark, on, depth, base, tile):
     )
     benchmark.pedantic(trainer.step, (batch,), rounds=3, warmup_rounds=1)
     flops = 3 * sum(layer.flops for layer in net.layers(tile, tile))
-    benchmark.extra_info["GFLOP/s"] = round(flops / benchmark.stats.stats.median / 1e9, 1)
+    report(benchmark, flops)
 
 
 @pytest.mark.parametrize(("depth", "base", "tile"), NETS)
@@ -36,7 +42,7 @@ def test_inference(benchmark, on, depth, base, tile):
     x = np.random.default_rng(0).standard_normal((tile, tile, 1), np.float32)
     benchmark.pedantic(softmax, (net, x), rounds=3, warmup_rounds=1)
     flops = sum(layer.flops for layer in net.layers(tile, tile))
-    benchmark.extra_info["GFLOP/s"] = round(flops / benchmark.stats.stats.median / 1e9, 1)
+    report(benchmark, flops)
 
 
 def test_tensor_overhead(benchmark, on):

@@ -60,6 +60,8 @@ def time_op(benchmark, on):
                 return (dy, y), {}
 
             benchmark.pedantic(backward, setup=fresh, rounds=5, warmup_rounds=1)
+        if benchmark.disabled:  # by --benchmark-disable: does it run at all?
+            return
         seconds = benchmark.stats.stats.median
         read = sum(t.data.nbytes for t in inputs)
         benchmark.extra_info["GB/s of its inputs"] = round(read / seconds / 1e9, 2)

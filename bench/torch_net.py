@@ -1,46 +1,74 @@
-"""The same U-Net, ours and in PyTorch, with the same weights and batch: for torch_peer.py."""
+"""Whole networks: the same U-Net, ours and in PyTorch, with the same weights and batch."""
 
 import itertools
+import sys
+from collections.abc import Callable
 
 import numpy as np
+from turns import head, line, number, take_turns, timed
 
 from unetcu.autograd import Tensor, no_grad
-from unetcu.infer import softmax
+from unetcu.infer import softmax as exact_softmax
 from unetcu.training.samples import Batch
 from unetcu.training.settings import Settings
 from unetcu.training.trainer import Trainer
 from unetcu.unet import UNet
 
-WORKS = ("training step", "inference", "inference, fast form")
+WORKS = ("training step", "inference", "inference, exact form")
 LAYOUTS = {"NCHW": "contiguous_format", "channels_last": "channels_last"}
 RATE = 1e-6  # the labels are random: the weights must not run away
 
 
+def softmax(net, x, exact=False):
+    """unetcu.infer.softmax, which has no fast form yet."""
+    if exact:
+        return exact_softmax(net, x)
+    with no_grad():
+        z = net(Tensor(x[None])).numpy()[0]
+    p = np.exp(z - z.max(axis=2, keepdims=True))
+    p /= p.sum(axis=2, keepdims=True)
+    return p
+
+
+def double(x, conv1, conv2):
+    """PyTorch: two convolutions with ReLU. In place, which spares it a map: autograd needs the
+    result alone."""
+    return conv2(conv1(x).relu_()).relu_()
+
+
+def crop_cat(skip, x):
+    """PyTorch: the centre of the skip map beside x."""
+    import torch
+
+    m = (skip.shape[2] - x.shape[2]) // 2
+    return torch.cat([skip[:, :, m : m + x.shape[2], m : m + x.shape[3]], x], 1)
+
+
+def weighted_loss(z, t, w):
+    """PyTorch: softmax and weighted cross entropy."""
+    import torch
+
+    return (torch.nn.functional.cross_entropy(z, t, reduction="none") * w).sum() / w.sum()
+
+
 def torch_net(net):
-    """The same network with the same weights in PyTorch, as a module."""
+    """The same network with the same weights in PyTorch, as a module; it does not hold `net`."""
     import torch
     from torch import nn
 
-    depth, rate, names = net.depth, net.dropout, net.weight_shapes()  # not net: it takes memory
+    depth, rate, shapes = net.depth, net.dropout, net.weight_shapes()
 
     class Peer(nn.Module):
         def __init__(self):
             super().__init__()
             self.layers = nn.ModuleDict()
-            for name, shape in names.items():
-                *kernel, c, k = shape
+            for name, (*kernel, c, k) in shapes.items():
                 up = name.endswith("upconv")
                 layer = nn.ConvTranspose2d(c, k, 2, 2) if up else nn.Conv2d(c, k, kernel or 1)
-                w = net.parameters[name + ".w"].numpy().reshape(*(kernel or (1, 1)), c, k)
-                w = w.transpose((2, 3, 0, 1) if up else (3, 2, 0, 1))
-                layer.weight.data[...] = torch.tensor(w)
-                layer.bias.data[...] = torch.tensor(net.parameters[name + ".b"].numpy())
                 self.layers[name.replace(".", "_")] = layer
 
         def double(self, x, where):
-            for conv in ("conv1", "conv2"):
-                x = torch.relu(self.layers[f"{where}_{conv}"](x))
-            return x
+            return double(x, *(self.layers[f"{where}_conv{i}"] for i in (1, 2)))
 
         def forward(self, x):
             skips = []
@@ -49,46 +77,47 @@ def torch_net(net):
                 skips.append(x)
                 x = torch.max_pool2d(x, 2)
             x = self.double(x, "bottom")
-            x = torch.nn.functional.dropout(x, rate, self.training)
+            x = nn.functional.dropout(x, rate, self.training)
             for level in range(depth, 0, -1):
-                x = self.layers[f"up{level}_upconv"](x)
-                skip = skips.pop()
-                m = (skip.shape[2] - x.shape[2]) // 2
-                x = torch.cat([skip[:, :, m : m + x.shape[2], m : m + x.shape[3]], x], 1)
+                x = crop_cat(skips.pop(), self.layers[f"up{level}_upconv"](x))
                 x = self.double(x, f"up{level}")
             return self.layers["head"](x)
 
-    return Peer()
+    peer = Peer()
+    for name in shapes:
+        layer, up = peer.layers[name.replace(".", "_")], name.endswith("upconv")
+        w = torch_weight(net.parameters[name + ".w"].numpy(), up)
+        layer.weight.data[...] = torch.tensor(w)
+        layer.bias.data[...] = torch.tensor(net.parameters[name + ".b"].numpy())
+    return peer
 
 
-def made(base, depth, tile):
+def torch_weight(w, up):
+    """Weights (R,S,C,K) or (C,K) in PyTorch's order: (K,C,R,S), of an up-convolution (C,K,R,S)."""
+    w = w.reshape(1, 1, *w.shape) if w.ndim == 2 else w
+    return w.transpose((2, 3, 0, 1) if up else (3, 2, 0, 1))
+
+
+def made(base, depth, tile, **settings):
     """Our network, its settings and a batch."""
     rng = np.random.default_rng(0)
-    settings = Settings(depth=depth, base=base, tile=tile, optimizer="sgd", lr=RATE, average=0.0)
-    out = settings.tile_out
+    s = Settings(depth=depth, base=base, tile=tile, optimizer="sgd", lr=RATE, **settings)
     batch = Batch(
         rng.standard_normal((1, tile, tile, 1), np.float32),
-        rng.integers(0, 2, (1, out, out), np.int32),
-        rng.random((1, out, out), np.float32),
+        rng.integers(0, 2, (1, s.tile_out, s.tile_out), np.int32),
+        rng.random((1, s.tile_out, s.tile_out), np.float32),
     )
-    return UNet(depth, base), settings, batch
+    return UNet(depth, base), s, batch
 
 
 def ours(net, settings, batch):
     """Our functions, without arguments, for each of WORKS."""
-    trainer = Trainer(net, settings, total=1000)
-
-    def fast():
-        with no_grad():
-            z = net(Tensor(batch.x)).numpy()
-        p = np.exp(z - z.max(axis=3, keepdims=True))
-        return p / p.sum(axis=3, keepdims=True)
-
-    return lambda: trainer.step(batch), lambda: softmax(net, batch.x[0]), fast
+    trainer, x = Trainer(net, settings, total=1000), batch.x[0]
+    return lambda: trainer.step(batch), lambda: softmax(net, x), lambda: softmax(net, x, exact=True)
 
 
-def theirs(net, batch, layout, compiled):
-    """PyTorch's functions for each of WORKS; the last two are the same."""
+def theirs(net, batch, layout, compiled=False):
+    """PyTorch's functions for a training step and an inference."""
     import torch
 
     memory = getattr(torch, LAYOUTS[layout])
@@ -101,8 +130,7 @@ def theirs(net, batch, layout, compiled):
     def step():
         peer.train()
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(run(x), t, reduction="none")
-        loss = (loss * w).sum() / w.sum()
+        loss = weighted_loss(run(x), t, w)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -112,17 +140,61 @@ def theirs(net, batch, layout, compiled):
         with torch.no_grad() if compiled else torch.inference_mode():
             return torch.softmax(run(x), 1)
 
-    return step, infer, infer
+    return step, infer
 
 
-def contenders(shape, compiled):
-    """name -> functions for WORKS; asserts that all nets give the same probabilities."""
-    net, settings, batch = made(*shape)
-    found = {"unetcu": ours(net, settings, batch)}
-    right = found["unetcu"][1]()
+def checked(net, batch, layout, compiled, right):
+    """`theirs`, warmed up, which includes compiling; it must give the probabilities `right`."""
+    step, infer = theirs(net, batch, layout, compiled)
+    off = np.abs(infer().permute(0, 2, 3, 1).numpy()[0] - right).max()
+    if not off <= 1e-3:
+        raise SystemExit(f"{layout}: other probabilities, by {off}")
+    step()
+    return step, infer
+
+
+def contenders(shape, compiled) -> dict[str, tuple[Callable[[], object] | None, ...]]:
+    """name -> functions for a training step and an inference; ours has one more, the exact form.
+
+    Where torch.compile fails, they are None.
+    """
+    import torch
+
+    torch.compiler.reset()  # or it would see one function run in too many ways, and give up
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # not in silence
+    net, settings, batch = made(*shape, average=0.0)
+    mine = ours(net, settings, batch)
+    found, right = {"unetcu": mine}, mine[2]()
     for eager, layout in itertools.product([True, False] if compiled else [True], LAYOUTS):
-        jobs = theirs(net, batch, layout, not eager)
-        p = jobs[1]().permute(0, 2, 3, 1).numpy()[0]
-        assert np.abs(p - right).max() <= 1e-3, f"{layout}: other probabilities"
-        found[layout if eager else f"{layout}, compiled"] = jobs
+        if eager:
+            found[layout] = checked(net, batch, layout, False, right)
+            continue
+        name = f"{layout} compiled"
+        try:
+            found[name] = checked(net, batch, layout, True, right)
+        except Exception as e:  # it has many of its own; a missing C++ compiler is one
+            print(f"{name}: {type(e).__name__}: {e}", file=sys.stderr)
+            found[name] = None, None
     return found
+
+
+def table_head(compiled):
+    """The head of the table that `rows` fills."""
+    names = [*LAYOUTS, *(f"{layout} compiled" for layout in LAYOUTS if compiled)]
+    start = "base, depth, tile", "threads", "work", "unetcu ms"
+    return head(*start, *names, "ratio", "of medians")
+
+
+def rows(name, count, compiled, seconds):
+    """Rows of the table of times of one network."""
+    found = contenders([int(n) for n in name.split(",")], compiled)
+    jobs = [job and timed(job) for both in found.values() for job in both]
+    times = take_turns(jobs, seconds)
+    mine, peers = times[:, : len(WORKS)], times[:, len(WORKS) :]
+    for j, work in enumerate(WORKS):
+        own, other = mine[:, j], peers[:, min(j, 1) :: 2]
+        least, median = other.min(axis=0), np.median(other, axis=0)
+        best = np.nanmin(least)
+        cells = [number(own.min()), *(number(ms, ms == best) for ms in least)]
+        ratios = best / own.min(), np.nanmin(median) / np.median(own)
+        yield line(name, str(count), work, *cells, *(f"{r:.2f}" for r in ratios))
