@@ -80,11 +80,10 @@ def tables(names: list[str], count: int) -> Iterator[str]:
     yield head("base, depth, tile", "work", "measured", "`unetcu plan`", "plan / measured")
     threads.set_count(count)
     for name in names:
-        base, depth, tile = (int(n) for n in name.split(","))
-        net = UNet(depth, base)
+        net, settings, _ = made(*(int(n) for n in name.split(",")), average=0.99)
         pairs = (
-            (peak("train", 0, name, count), training_bytes(net, tile, tile, moments=1) / 1e6),
-            (inference[name], inference_bytes(net, tile, tile) / 1e6),
+            (peak("train", 0, name, count), training_bytes(net, settings) / 1e6),
+            (inference[name], inference_bytes(net, settings.tile, settings.tile) / 1e6),
         )
         for what, (mb, said) in zip(MEASURED, pairs, strict=True):
             yield line(name, what, f"{mb:.0f}", f"{said:.0f}", f"{said / mb:.2f}")

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from turns import head, line, number, take_turns, timed
 
-from unetcu.autograd import Tensor, no_grad
-from unetcu.infer import softmax as exact_softmax
+from unetcu.infer import softmax
 from unetcu.training.samples import Batch
 from unetcu.training.settings import Settings
 from unetcu.training.trainer import Trainer
@@ -17,17 +16,6 @@ from unetcu.unet import UNet
 WORKS = ("training step", "inference", "inference, exact form")
 LAYOUTS = {"NCHW": "contiguous_format", "channels_last": "channels_last"}
 RATE = 1e-6  # the labels are random: the weights must not run away
-
-
-def softmax(net, x, exact=False):
-    """unetcu.infer.softmax, which has no fast form yet."""
-    if exact:
-        return exact_softmax(net, x)
-    with no_grad():
-        z = net(Tensor(x[None])).numpy()[0]
-    p = np.exp(z - z.max(axis=2, keepdims=True))
-    p /= p.sum(axis=2, keepdims=True)
-    return p
 
 
 def double(x, conv1, conv2):
