@@ -1,5 +1,5 @@
 // bind_winograd.cpp: the fast 3x3 convolution for Python; the ops of winograd.cpp,
-// winograd_weights.cpp and narrow.cpp.
+// winograd_weights.cpp and narrow.cpp, and one of exact.cpp.
 #include <pybind11/stl.h>
 
 #include <optional>
@@ -10,6 +10,9 @@ namespace unetcu {
 namespace {
 
 constexpr int FEW = 4;  // channels of x: up to here without Winograd
+// Pixels of y: up to here its tiles are too few to pay for transforming dU, and the plain sum over
+// pixels of exact.cpp is faster.
+constexpr long SMALL = 36;
 
 using Shape = std::vector<py::ssize_t>;
 using Maybe = std::optional<py::array>;
@@ -47,8 +50,12 @@ void backward(const py::array& x, const py::array& w, const Maybe& y, const py::
     refuse("dx", "has the wrong shape");
   const View* closes = y ? &gate : nullptr;
   const py::gil_scoped_release release;
-  (from.C <= FEW ? ops().narrow_backward_w : ops().winograd_backward_w)(from, given, closes, to_w,
-                                                                       to_b);
+  if (from.C <= FEW)
+    ops().narrow_backward_w(from, given, closes, to_w, to_b);
+  else if (long(given.N) * given.H * given.W <= SMALL)
+    ops().conv3x3_exact_backward_w(from, given, gate, to_w, to_b);
+  else
+    ops().winograd_backward_w(from, given, closes, to_w, to_b);
   if (dx) ops().winograd_backward_x(given, closes, filters, to);
 }
 
