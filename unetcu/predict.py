@@ -220,7 +220,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory", metavar="SIZE", help="refuse to start where more than this would be needed, "
         "such as 2G or 500M")  # fmt: skip
     add("--exact", action="store_true", help="every bit is that of the whole image in one piece, "
-        "in up to twice the time (default: fast; the difference is measured and said)")  # fmt: skip
+        "in about twice the time (default: fast; the difference is measured and said)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace results that are there already")
     add("--device", default="auto", help=DEVICE_HELP)
     add("--threads", type=int, metavar="N", help="CPU threads; results are the same")
