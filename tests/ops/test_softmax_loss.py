@@ -179,6 +179,16 @@ def test_one_class_costs_nothing(on, rng):
     same(dz, np.zeros_like(z), "dz")
 
 
+def test_weights_that_cancel_count_for_nothing(on, rng):
+    """Not 0 each, but their sum: every share is 0, and no other rule."""
+    z = rng.standard_normal((1, 2, 3, 2)).astype(np.float32)
+    t = np.zeros((1, 2, 3), np.int32)
+    w = np.array([1, -1, 2, -2, 4, -4], np.float32).reshape(1, 2, 3)
+    loss, dz = run(SoftmaxLoss, on, [z, t, w], np.ones((), np.float32), [0])
+    same(loss, np.zeros((), np.float32), "loss")
+    same(dz, np.zeros_like(z), "dz")
+
+
 def test_only_the_ratio_of_weights_matters(on, rng):
     z, t, w = inputs(rng, 1, 5, 4, 3)
     one = np.asarray(np.float32(1))

@@ -53,7 +53,7 @@ class SoftmaxLoss(Op):
         total = p.sum(axis=3)
         w = np.where(chosen.any(axis=3), w, w.dtype.type(0))
         counted = w.sum(dtype=np.float64)
-        w = (w / counted if counted else w).astype(z.dtype)
+        w = (w / counted if counted else 0 * w).astype(z.dtype)
         loss = np.sum(w * (np.log(total) - at_label), dtype=np.float64)
         p /= total[..., None]
         p -= chosen
