@@ -170,3 +170,17 @@ def test_arrays_that_do_not_fit_are_refused(wrong):
     arrays[wrong] = (*arrays[wrong][:-1], arrays[wrong][-1] + 1)
     with pytest.raises(ValueError, match="has the wrong shape"):
         NATIVE.conv1x1_forward(*(np.zeros(s, "f") for s in arrays.values()))
+
+
+def test_chains_of_the_up_convolutions_dx_end_with_a_row():
+    """2K terms of each row of the patch: a chain may hold both, or, beyond 256 terms, but one.
+
+    In one chain the second row's ones would be lost beside the first row's 2^24.
+    """
+    K = 100
+    dy = np.ones((1, 2, 2, K), np.float32)
+    dy[0, 0] = 0
+    dy[0, 0, 0, 0] = 2**24
+    dx = np.empty((1, 1, 1, 16), np.float32)
+    NATIVE.upconv2_backward_x(dy, np.ones((2, 2, 16, K), np.float32), dx)
+    assert (dx == 2**24 + 2 * K).all()
