@@ -117,15 +117,13 @@ class Tensor:
         order = _oldest_first(self.maker)
         while order:  # popped, so that an op's arrays are freed once it is done
             op = order.pop()
-            if op.adds:
-                op.so_far = waiting.pop(id(op.sources[0]), None)
+            op.so_far = waiting.pop(id(op.sources[0]), None) if op.adds else None
             for source, g in op.run_backward(waiting.pop(id(op))):
                 if isinstance(source, Tensor):
                     source.accumulate(g)
-                elif id(source) in waiting:
-                    waiting[id(source)] = self.device.add(waiting[id(source)], g)
                 else:
-                    waiting[id(source)] = g
+                    before = waiting.get(id(source))
+                    waiting[id(source)] = g if before is None else self.device.add(before, g)
 
     def graph(self) -> Graph:
         """The graph behind this tensor: `print(y.graph())`, or `y.graph().svg()` to draw it."""
@@ -201,9 +199,7 @@ class Op:
     # input without gradient. The inputs' arrays are not held here: what no op keeps is freed.
     sources: tuple["Op | Tensor | Node", ...] = ()
     used = False
-    # An op that `adds` takes the gradient that its (only) input got from others, `so_far` (None:
-    # nothing yet), and returns the sum: one pass over memory instead of three.
-    adds: ClassVar[bool] = False
+    adds: ClassVar[bool] = False  # backward adds `so_far`, what its only input got from others
     so_far: Any = None
 
     @classmethod
