@@ -195,8 +195,7 @@ class Op:
     out_shape: tuple[int, ...]
     versions: list[int]
     needs: tuple[bool, ...]  # for each input: is its gradient wanted?
-    # Where each gradient goes: to the op that made the input, or to a leaf; a Node stands for an
-    # input without gradient. The inputs' arrays are not held here: what no op keeps is freed.
+    # Where each gradient goes: to the input's op or leaf; a Node: nowhere. No arrays are held here.
     sources: tuple["Op | Tensor | Node", ...] = ()
     used = False
     adds: ClassVar[bool] = False  # backward adds `so_far`, what its only input got from others
@@ -218,9 +217,8 @@ class Op:
         recorded = _recording.get() and any(self.needs)
         out = Tensor.wrap(y, where, needs_grad=recorded)
         if recorded:
-            out.maker = self
+            out.maker, self.versions = self, [t.version for t in inputs]
             self.sources = tuple(t.maker or (t if t.needs_grad else _plain(t)) for t in inputs)
-            self.versions = [t.version for t in inputs]
         return out
 
     @property
