@@ -76,6 +76,7 @@ def test_the_numbers_of_an_epoch(files, monkeypatch):
     monkeypatch.setattr(loop.Trainer, "step", spy)
     monkeypatch.setattr(loop, "validate", judge)
     done = go(files, lr=0.5, steps=5)
+    losses.pop(0)  # of the rehearsal that tells the memory
     for row, part, scores in zip(done.rows, (losses[:3], losses[3:]), seen, strict=True):
         assert math.isclose(row["loss"], sum(part) / len(part), abs_tol=1e-6)
         assert row["val_loss"] == round(scores.loss, 6)
