@@ -10,9 +10,12 @@ namespace unetcu {
 namespace {
 
 constexpr int FEW = 4;  // channels of x: up to here without Winograd
-// Pixels of y: up to here its tiles are too few to pay for transforming dU, and the plain sum over
-// pixels of exact.cpp is faster.
-constexpr long SMALL = 36;
+// Pixels of y, up to which the transforms of filters cost more than the tiles' products save, so that
+// the plain sums of exact.cpp are faster: forward, as long as 9 WIDE channels of 16 filters stay in a
+// core's cache, and for dw.
+constexpr long SMALL = 16, WIDE = 512, SMALL_W = 36;
+
+long pixels(const View& y) { return long(y.N) * y.H * y.W; }
 
 using Shape = std::vector<py::ssize_t>;
 using Maybe = std::optional<py::array>;
@@ -30,7 +33,12 @@ void forward(const py::array& x, const py::array& w, const py::array& b, const p
   const float* filters = contiguous<const float>(w, "w", Shape{3, 3, from.C, to.C});
   const float* bias = contiguous<const float>(b, "b", Shape{to.C});
   const py::gil_scoped_release release;
-  (from.C <= FEW ? ops().narrow_forward : ops().winograd_forward)(from, filters, bias, relu, to);
+  if (from.C <= FEW)
+    ops().narrow_forward(from, filters, bias, relu, to);
+  else if (pixels(to) <= SMALL && from.C <= WIDE)
+    ops().conv3x3_exact_forward(from, filters, bias, to, relu);
+  else
+    ops().winograd_forward(from, filters, bias, relu, to);
 }
 
 void backward(const py::array& x, const py::array& w, const Maybe& y, const py::array& dy,
@@ -52,7 +60,7 @@ void backward(const py::array& x, const py::array& w, const Maybe& y, const py::
   const py::gil_scoped_release release;
   if (from.C <= FEW)
     ops().narrow_backward_w(from, given, closes, to_w, to_b);
-  else if (long(given.N) * given.H * given.W <= SMALL)
+  else if (pixels(given) <= SMALL_W)
     ops().conv3x3_exact_backward_w(from, given, gate, to_w, to_b);
   else
     ops().winograd_backward_w(from, given, closes, to_w, to_b);

@@ -23,28 +23,20 @@
 namespace unetcu::UNETCU_ISA {
 
 void conv3x3_exact_forward(const View& x, const float* w, const float* b, const View& y, bool act) {
-  const long C = x.C, K = y.C, panels = ceil_div(K, PANEL), size = 9 * C * PANEL;
-  const float* bias = padded(b, K, scratch(0, std::size_t(panels * PANEL)));
-  const Reach r = reach(x, 3, 3);
-  // Few pixels: bringing w into panels would take longer than it saves.
-  if (K % PANEL == 0 && long(y.N) * y.H * y.W <= 4 * ROWS)
-    return filter_image(r, x, {w, PANEL, K, bias}, act, y);
-  float* packed = scratch(1, std::size_t(panels * size));
-  parallel(panels * 9, [&](long part, int) {
-    const long p = part / 9, tap = part % 9;
-    pack(w + tap * C * K + p * PANEL, K, 1, C, int(smaller(long(PANEL), K - p * PANEL)),
-         packed + p * size + tap * C * PANEL);
+  const long C = x.C, K = y.C;
+  const float* bias = padded(b, K, scratch(0, std::size_t(round_up(K, PANEL))));
+  filter_image(reach(x, 3, 3), x, {y}, bias, act, [&](long p, float* to) {
+    pack(w + p * PANEL, K, 1, 9 * C, int(smaller(long(PANEL), K - p * PANEL)), to);
   });
-  filter_image(r, x, {packed, size, PANEL, bias}, act, y);
 }
 
 void conv3x3_exact_backward_x(const View& dy, const View& y, const float* w, const View& dx) {
   const long C = dx.C, K = dy.C, panels = ceil_div(C, PANEL), size = 9 * K * PANEL;
+  const auto width = [&](long p) { return int(smaller(long(PANEL), C - p * PANEL)); };
   float* packed = scratch(1, std::size_t(panels * size));
   parallel(panels * 9, [&](long part, int) {  // turned by 180 degrees, C and K swapped
     const long p = part / 9, tap = part % 9;
-    pack(w + ((8 - tap) * C + p * PANEL) * K, 1, K, K, int(smaller(long(PANEL), C - p * PANEL)),
-         packed + p * size + tap * K * PANEL);
+    pack(w + ((8 - tap) * C + p * PANEL) * K, 1, K, K, width(p), packed + p * size + tap * K * PANEL);
   });
   constexpr long PANELS = 4;  // share the rows of g
   const long wide = dx.W + 2, bunches = ceil_div(panels, PANELS);
@@ -71,20 +63,13 @@ void conv3x3_exact_backward_x(const View& dy, const View& y, const float* w, con
     const Reach r = reach(padded_g, 3, 3);
     for (long p = first; p < smaller(first + PANELS, panels); p++)
       for (int i = 0; i < rows; i++)
-        filter_row(r, g + i * wide * K, K, {packed + p * size, PANEL, nullptr}, false,
-                   dx.at(image, top + i, 0) + p * PANEL, dx.w, dx.W,
-                   int(smaller(long(PANEL), C - p * PANEL)));
+        filter_row(r, g + i * wide * K, K, packed + p * size, nullptr, false,
+                   {dx.at(image, top + i, 0) + p * PANEL, dx.w, 0, width(p)}, dx.W);
   });
 }
 
 void conv3x3_exact_backward_w(const View& x, const View& dy, const View& y, float* dw, float* db) {
-  const long terms = 9L * x.C, K = dy.C;
-  float* room = scratch(0, std::size_t(slab_floats(dy, terms)));
-  sum_slabs(reach(x, 3, 3), x, dy, y, room);
-  add_slabs(room, dy, terms, [&](long i, long k, const float* sums, int width) {
-    std::memcpy(dw + i * K + k, sums, std::size_t(width) * sizeof(float));
-  });
-  for (long k = 0; k < K; k++) db[k] = column_sum(room, dy, terms, k);
+  sum_filters(reach(x, 3, 3), x, dy, y, dw, db);
 }
 
 }  // namespace unetcu::UNETCU_ISA

@@ -25,9 +25,9 @@ namespace {
 
 int width_of(long p, long K) { return int(smaller(long(PANEL), K - p * PANEL)); }
 
-// Row a of the patches of y (N,2H,2W,K), as (N,H,W,2K).
-View patch_row(const View& y, int a) {
-  return {y.data + a * y.h, y.N, y.H / 2, y.W / 2, 2 * y.C, y.n, 2 * y.h, 2 * y.w};
+// The patches of y (N,2H,2W,K) as pixels of two sets of 2K channels, one of each row.
+Columns patches(const View& y) {
+  return {{y.data, y.N, y.H / 2, y.W / 2, 2 * y.C, y.n, 2 * y.h, 2 * y.w}, 2, y.h};
 }
 
 // w[a] (2,C,K) as panels of columns (e,k).
@@ -84,7 +84,7 @@ void few_classes(const View& x, const float* turned, const float* b, const View&
 }  // namespace
 
 void conv1x1_forward(const View& x, const float* w, const float* b, const View& y) {
-  const long C = x.C, K = y.C, panels = ceil_div(K, PANEL);
+  const long C = x.C, K = y.C;
   if (K >= 1 && K <= FEW && C >= LANES) {
     float* turned = scratch(0, std::size_t(K * C));
     for (long i = 0; i < K * C; i++) turned[i] = w[i % C * K + i / C];
@@ -92,75 +92,68 @@ void conv1x1_forward(const View& x, const float* w, const float* b, const View& 
                                                 few_classes<4>};
     return of[K - 1](x, turned, b, y);
   }
-  const float* bias = padded(b, K, scratch(0, std::size_t(panels * PANEL)));
-  float* packed = scratch(1, std::size_t(panels * C * PANEL));
-  for (long p = 0; p < panels; p++)
-    pack(w + p * PANEL, K, 1, C, width_of(p, K), packed + p * C * PANEL);
-  filter_image(reach(x, 1, 1), x, {packed, C * PANEL, PANEL, bias}, false, y);
+  const float* bias = padded(b, K, scratch(0, std::size_t(round_up(K, PANEL))));
+  filter_image(reach(x, 1, 1), x, {y}, bias, false, [&](long p, float* to) {
+    pack(w + p * PANEL, K, 1, C, width_of(p, K), to);
+  });
 }
 
 void conv1x1_backward_x(const View& dy, const float* w, const View& dx) {
-  const long C = dx.C, K = dy.C, panels = ceil_div(C, PANEL);
-  float* packed = scratch(1, std::size_t(panels * K * PANEL));
-  for (long p = 0; p < panels; p++)
-    pack(w + p * PANEL * K, 1, K, K, width_of(p, C), packed + p * K * PANEL);
-  filter_image(reach(dy, 1, 1), dy, {packed, K * PANEL, PANEL, nullptr}, false, dx);
+  const long C = dx.C, K = dy.C;
+  filter_image(reach(dy, 1, 1), dy, {dx}, nullptr, false, [&](long p, float* to) {
+    pack(w + p * PANEL * K, 1, K, K, width_of(p, C), to);
+  });
 }
 
 void conv1x1_backward_w(const View& x, const View& dy, float* dw, float* db) {
-  const long K = dy.C;
-  float* room = scratch(0, std::size_t(slab_floats(dy, x.C)));
-  sum_slabs(reach(x, 1, 1), x, dy, View{}, room);
-  add_slabs(room, dy, x.C, [&](long i, long k, const float* sums, int width) {
-    std::memcpy(dw + i * K + k, sums, std::size_t(width) * sizeof(float));
-  });
-  for (long k = 0; k < K; k++) db[k] = column_sum(room, dy, x.C, k);
+  sum_filters(reach(x, 1, 1), x, dy, View{}, dw, db);
 }
 
 void upconv2_forward(const View& x, const float* w, const float* b, const View& y) {
-  const long C = x.C, K = y.C, panels = ceil_div(2 * K, PANEL), size = C * PANEL;
-  float* bias = scratch(0, std::size_t(panels * PANEL));
-  for (long k = 0; k < panels * PANEL; k++) bias[k] = k < 2 * K ? b[k % K] : 0.0f;
-  float* packed = scratch(1, std::size_t(panels * size));
-  for (int a = 0; a < 2; a++) {
-    parallel(panels, [&](long p, int) { pack_up(w + a * 2 * C * K, C, K, p, packed + p * size); });
-    filter_image(reach(x, 1, 1), x, {packed, size, PANEL, bias}, false, patch_row(y, a));
-  }
+  const long C = x.C, K = y.C;
+  const Columns to = patches(y);
+  float* bias = scratch(0, std::size_t(to.panels() * PANEL));
+  for (long p = 0; p < to.panels(); p++)
+    for (int j = 0; j < PANEL; j++)
+      bias[p * PANEL + j] = j < to.width(p) ? b[(to.channel(p) + j) % K] : 0.0f;
+  filter_image(reach(x, 1, 1), x, to, bias, false, [&](long p, float* panel) {
+    pack_up(w + to.set(p) * 2 * C * K, C, K, to.channel(p) / PANEL, panel);
+  });
 }
 
 void upconv2_backward_x(const View& dy, const float* w, const View& dx) {
-  const long C = dx.C, K = dy.C, panels = ceil_div(C, PANEL), size = 4 * K * PANEL;
-  float* packed = scratch(1, std::size_t(panels * size));
-  parallel(panels * 4, [&](long part, int) {
-    const long p = part / 4, place = part % 4;  // (a,e)
-    pack(w + (place * C + p * PANEL) * K, 1, K, K, width_of(p, C),
-         packed + p * size + place * K * PANEL);
-  });
-  const View g = patch_row(dy, 0);
+  const long C = dx.C, K = dy.C;
+  const View g = patches(dy).map;
   Reach r = reach(g, 1, 1);
   r.rows = 2, r.row = dy.h;
   r.cut_row = r.cut_row || 2 * r.n > CHAIN;
-  filter_image(r, g, {packed, size, PANEL, nullptr}, false, dx);
+  filter_image(r, g, {dx}, nullptr, false, [&](long p, float* to) {
+    for (int place = 0; place < 4; place++)  // (a,e)
+      pack(w + (place * C + p * PANEL) * K, 1, K, K, width_of(p, C), to + place * K * PANEL);
+  });
 }
 
 void upconv2_backward_w(const View& x, const View& dy, float* dw, float* db) {
   const long C = x.C, K = dy.C;
-  for (int a = 0; a < 2; a++) {
-    const View g = patch_row(dy, a);
-    float* room = scratch(0, std::size_t(slab_floats(g, C)));
-    sum_slabs(reach(x, 1, 1), x, g, View{}, room);
-    add_slabs(room, g, C, [&](long c, long column, const float* sums, int width) {
-      for (int j = 0, n; j < width; j += n) {
-        const long e = (column + j) / K, k = (column + j) % K;
-        n = int(smaller<long>(width - j, K - k));
-        std::memcpy(dw + ((2 * a + e) * C + c) * K + k, sums + j, std::size_t(n) * sizeof(float));
-      }
-    });
-    for (long k = 0; k < K; k++) {
-      const float sum = column_sum(room, g, C, k) + column_sum(room, g, C, K + k);
-      db[k] = a == 0 ? sum : db[k] + sum;
+  const Columns g = patches(dy);
+  float* of_columns = scratch(1, std::size_t(4 * K));  // the sums of db
+  sum_pixels(reach(x, 1, 1), x, g, View{}, [&](long p, long c, const float* sums) {
+    const long column = g.channel(p), a = g.set(p);
+    const int width = g.width(p);
+    if (c == C) {
+      std::memcpy(of_columns + a * 2 * K + column, sums, std::size_t(width) * sizeof(float));
+      return;
     }
-  }
+    for (int j = 0, n; j < width; j += n) {
+      const long e = (column + j) / K, k = (column + j) % K;
+      n = int(smaller<long>(width - j, K - k));
+      float* to = dw + ((2 * a + e) * C + c) * K + k;
+      if (c + SOON < C) __builtin_prefetch(to + SOON * K, 1, 2);
+      std::memcpy(to, sums + j, std::size_t(n) * sizeof(float));
+    }
+  });
+  for (long k = 0; k < K; k++)
+    db[k] = (of_columns[k] + of_columns[K + k]) + (of_columns[2 * K + k] + of_columns[3 * K + k]);
 }
 
 }  // namespace unetcu::UNETCU_ISA
