@@ -8,6 +8,7 @@ default, the last digits of a pixel depend on where it lies in its tile.
 """
 
 import math
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
@@ -109,10 +110,16 @@ def softmax(net: UNet, x: Array, exact: bool = False) -> Array:
     with no_grad(), cpu.exact() if exact else nullcontext():
         z = net(Tensor(x[None], net.device)).numpy()[0]
     p = device("cpu").empty(z.shape)
-    np.subtract(z, z.max(axis=2, keepdims=True), out=p)
+    # Class by class: NumPy is ten times slower along an axis of two or three.
+    np.subtract(z, _over_classes(np.maximum, z), out=p)
     np.exp(p, out=p)
-    p /= p.sum(axis=2, keepdims=True)
+    p /= _over_classes(np.add, p)
     return p
+
+
+def _over_classes(join: np.ufunc, x: Array) -> Array:
+    """One number for each pixel: (h, w, C) -> (h, w, 1)."""
+    return functools.reduce(join, (x[..., c : c + 1] for c in range(x.shape[2])))
 
 
 def _input(depth: int, read: ReadWindow, height: int, width: int, tile: Tile) -> Array:

@@ -49,20 +49,22 @@ static inline void block(const float* A, long ai, long ak, const float* B, long 
     }
 }
 
-// The last m < ROWS rows: a block of just that height.
 template <int M>
-static inline void remainder(long m, const float* A, long ai, long ak, const float* B, long bk,
+static inline void blocks_of(long m, const float* A, long ai, long ak, const float* B, long bk,
                              long n, float* C, long ldc, bool add) {
   if (m == M) return block<M>(A, ai, ak, B, bk, n, C, ldc, add);
-  if constexpr (M > 1) remainder<M - 1>(m, A, ai, ak, B, bk, n, C, ldc, add);
+  if constexpr (M > 1) blocks_of<M - 1>(m, A, ai, ak, B, bk, n, C, ldc, add);
 }
 
-// C (m, PANEL) = or += A (m, n) times B (n, PANEL).
+// C (m, PANEL) = or += A (m, n) times B (n, PANEL): blocks of nearly the same number of rows, as one of
+// a single row would be slow.
 static inline void product(long m, const float* A, long ai, long ak, const float* B, long bk,
                            long n, float* C, long ldc, bool add) {
-  for (; m >= ROWS; m -= ROWS, A += ROWS * ai, C += ROWS * ldc)
-    block<ROWS>(A, ai, ak, B, bk, n, C, ldc, add);
-  if constexpr (ROWS > 1) remainder<ROWS - 1>(m, A, ai, ak, B, bk, n, C, ldc, add);
+  const long blocks = ceil_div(m, ROWS);
+  for (long b = 0, from = 0, to; b < blocks; b++, from = to) {
+    to = m * (b + 1) / blocks;
+    blocks_of<ROWS>(to - from, A + from * ai, ai, ak, B, bk, n, C + from * ldc, ldc, add);
+  }
 }
 
 }  // namespace unetcu::UNETCU_ISA

@@ -14,8 +14,8 @@
 // Schedule A block of tiles goes from inputs to outputs at once, so that V stays in a core's L2.
 //          Few filters: U is made once for all (up to HELD bytes), parts are runs of blocks; what the
 //          next block reads is fetched while this one is multiplied.
-//          Many: U would not fit in the cache. V of a larger block is made by all threads; then
-//          each part is 16 filters, whose U is made CHUNK channels at a time and not kept.
+//          Many, or more than tiles: V of a larger block is made by all threads; then each part is
+//          16 filters, whose U is made CHUNK channels at a time and not kept.
 // Layout   V[p][tile][channel], U[p][channel][16], M[p][tile][16]. Planes are padded by 16 floats:
 //          their distance must not be a power of 2, or all 36 fall into the same few cache sets.
 // Bits     Every sum over channels is one chain, so that no bit depends on blocks or threads. But
@@ -48,16 +48,18 @@ struct Correlation {
   int stored = int(round_up(inputs, LANES));  // channels of V
   int chunk = smaller(stored, CHUNK), chunks = int(ceil_div(inputs, chunk));
   int panels = int(ceil_div(outputs, PANEL));
-  bool hold = 144L * stored * panels * PANEL <= HELD;
   Tiles tiles{y};
+  // With fewer tiles than filters U is more to pass between cores than V: not even then.
+  bool hold = 144L * stored * panels * PANEL <= HELD && !(panels >= PARTS && tiles.total < outputs);
   long block = block_size(), blocks = ceil_div(tiles.total, block);
   long v_plane = block * stored + 16, m_plane = block * PANEL + 16, u_plane = chunk * PANEL + 16;
 
-  // Tiles in a block: a multiple of the micro-kernel's rows.
+  // Tiles in a block: a multiple of the micro-kernel's rows; but few blocks share the tiles evenly.
   long block_size() const {
     long size = larger<long>(LEAST, (hold ? OWN : SHARED) / (144L * stored));
     if (hold) size = smaller(size, ceil_div(tiles.total, PARTS));
-    return larger<long>(1, smaller(tiles.total, round_up(size, 12)));
+    size = larger<long>(1, smaller(tiles.total, round_up(size, 12)));
+    return hold ? ceil_div(tiles.total, ceil_div(tiles.total, size)) : size;
   }
 
   void inputs_of(long tile, float* V) const {
