@@ -7,8 +7,8 @@ result equals, bit for bit, the prediction of the whole image in one piece. In t
 default, the last digits of a pixel depend on where it lies in its tile.
 """
 
-import math
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
@@ -109,7 +109,7 @@ def softmax(net: UNet, x: Array, exact: bool = False) -> Array:
     """Class probabilities of one input tile: (h, w, C) -> (h - 2 border, w - 2 border, classes)."""
     with no_grad(), cpu.exact() if exact else nullcontext():
         z = net(Tensor(x[None], net.device)).numpy()[0]
-    p = device("cpu").empty(z.shape)
+    p: Array = device("cpu").empty(z.shape)
     # Class by class: NumPy is ten times slower along an axis of two or three.
     np.subtract(z, _over_classes(np.maximum, z), out=p)
     np.exp(p, out=p)
