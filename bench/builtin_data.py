@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from unetcu import checkpoint, data
 from unetcu.data.ranges import Range
 from unetcu.infer import whole
-from unetcu.scores.instances import label_instances, otsu_parts
+from unetcu.scores.instances import Rule, label_instances, otsu_parts
 from unetcu.scores.metrics import ObjectCounts
 from unetcu.synth import make
 from unetcu.train import train
@@ -66,7 +66,7 @@ def scores(model: Path, pages: Pages) -> tuple[float, int, int]:
     both = either = found = cells = 0
     for image, labels in pages:
         p = whole(net, grey.apply(image), inference_tile(net.depth, max(labels.shape)))[..., 1]
-        predicted = label_instances(p, grow=saved.meta["gap"])
+        predicted = label_instances(p, Rule(grow=saved.meta["gap"]))
         both += int(((predicted > 0) & (labels > 0)).sum())
         either += int(((predicted > 0) | (labels > 0)).sum())
         ids = touching(labels)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetcu.errors import DataError, UsageError
-from unetcu.scores.instances import label_instances, otsu_parts, otsu_threshold
+from unetcu.scores.instances import Rule, label_instances, otsu_parts, otsu_threshold
 
 
 def page(*rows):
@@ -14,7 +14,7 @@ def page(*rows):
 
 def found(mask, **options):
     options = {"min_size": 0, "grow": 0, **options}
-    return ["".join(map(str, row)) for row in label_instances(mask, **options)]
+    return ["".join(map(str, row)) for row in label_instances(mask, Rule(**options))]
 
 
 def closed_by_loops(labels, grow):
@@ -83,7 +83,7 @@ def test_gaps_up_to_twice_grow_are_closed_in_the_middle(wide, grow):
 def test_outlines_that_face_open_background_stay():
     mask = np.zeros((20, 30), bool)
     mask[5:15, 5:12] = mask[5:15, 14:20] = True
-    ids = label_instances(mask, grow=1, min_size=0)
+    ids = label_instances(mask, Rule(grow=1, min_size=0))
     assert (ids[:4] == 0).all()
     assert (ids[16:] == 0).all()
     assert (ids[:, :5] == 0).all()
@@ -102,8 +102,8 @@ def test_growing_agrees_with_the_rule_in_loops(grow):
     rng = np.random.default_rng(grow)
     for _ in range(12):
         mask = rng.random((13, 11)) < rng.choice([0.06, 0.15, 0.4])
-        before = label_instances(mask, min_size=0, grow=0)
-        after = label_instances(mask, min_size=0, grow=grow)
+        before = label_instances(mask, Rule(min_size=0, grow=0))
+        after = label_instances(mask, Rule(min_size=0, grow=grow))
         assert np.array_equal(after, closed_by_loops(before, grow))
 
 
@@ -113,7 +113,7 @@ def test_what_separate_opened_is_given_back():
     truth = np.zeros((40, 40), np.int32)
     truth[5:20, 5:20], truth[5:20, 20:35], truth[20:35, 5:35] = 1, 2, 3
     for gap in (1, 2):
-        ids = label_instances(separate(truth, gap) > 0, grow=gap)
+        ids = label_instances(separate(truth, gap) > 0, Rule(grow=gap))
         assert (ids == truth).mean() > 0.98
 
 
@@ -141,10 +141,10 @@ def test_holes_are_filled_when_asked_and_only_inside_one_object():
 def test_ids_that_do_not_fit_16_bits_are_32_bits_wide():
     dots = np.zeros((2 * 255, 2 * 257 + 1), bool)
     dots[::2, : 2 * 257 : 2] = True
-    ids = label_instances(dots, min_size=0, grow=0)
+    ids = label_instances(dots, Rule(min_size=0, grow=0))
     assert (ids.dtype, ids.max()) == (np.dtype(np.uint16), 0xFFFF)
     dots[0, -1] = True
-    ids = label_instances(dots, min_size=0, grow=0)
+    ids = label_instances(dots, Rule(min_size=0, grow=0))
     assert (ids.dtype, ids.max()) == (np.dtype(np.uint32), 0x10000)
 
 
@@ -160,7 +160,7 @@ def test_what_makes_no_sense_is_refused():
         label_instances(np.array([[0.1, np.nan]]))
     for option in ({"grow": -1}, {"min_size": -1}):
         with pytest.raises(UsageError, match="0 or more"):
-            label_instances(np.zeros((3, 3), bool), **option)
+            label_instances(np.zeros((3, 3), bool), Rule(**option))
 
 
 # Otsu

@@ -12,7 +12,7 @@ from predictset import expected, pages, save_model, stack_file
 from unetcu import checkpoint, outputs, pictures, threads
 from unetcu.cli import main
 from unetcu.predict import predict
-from unetcu.scores.instances import label_instances
+from unetcu.scores.instances import Rule, label_instances
 
 TILE = 40  # of a network of depth 1: 24 pixels of output
 
@@ -169,14 +169,14 @@ def test_instances_are_grown_by_the_gap_of_the_training(tmp_path, out, capsys):
         found = read.asarray()
     assert found.dtype == np.uint16
     mask = tifffile.imread(out / "a_classes.tif") > 0
-    wanted = [label_instances(page, min_size=9, grow=2) for page in mask]
+    wanted = [label_instances(page, Rule(min_size=9, grow=2)) for page in mask]
     assert np.array_equal(found, wanted)
     assert any(
-        (label_instances(page, min_size=9, grow=1) != w).any()
+        (label_instances(page, Rule(min_size=9, grow=1)) != w).any()
         for page, w in zip(mask, wanted, strict=True)
     )
     assert any(
-        (label_instances(page, min_size=20, grow=2) != w).any()
+        (label_instances(page, Rule(min_size=20, grow=2)) != w).any()
         for page, w in zip(mask, wanted, strict=True)
     )
     picture = np.asarray(Image.open(out / "a_overlay.png"))

@@ -26,7 +26,7 @@ import numpy as np
 from .data.pairing import Name
 from .errors import UsageError
 from .progress import progress
-from .scores.instances import label_instances
+from .scores.instances import Rule, label_instances
 from .scores.isbi import THRESHOLDS, PageScores, combine, score_page
 from .scores.metrics import Confusion, ObjectCounts, mean_of
 from .scores.predictions import Page, pair
@@ -129,7 +129,7 @@ def _count(
     if not instances:
         chosen = (predicted > threshold).view(np.uint8) if kind == "probability" else predicted
         return _Counts(Confusion.of(chosen, truth, classes), None, isbi)
-    ids = predicted if kind == "instances" else label_instances(predicted, threshold)
+    ids = predicted if kind == "instances" else label_instances(predicted, Rule(threshold))
     inside = np.where(truth < 0, -1, truth > 0)
     return _Counts(
         Confusion.of((ids > 0).view(np.uint8), inside), ObjectCounts.of(ids, truth), isbi

@@ -4,7 +4,7 @@
         files.write(page, y0, p)         # rows y0... of a page, p (rows, width, classes)
 
 All files appear when the `with` block ends well, and none if it does not. Of a page only one band
-is held in memory, except that finding instances takes a whole class mask.
+is held in memory, except that finding instances takes a whole page of probabilities.
 """
 
 import zlib
@@ -21,7 +21,7 @@ from .files.atomic import remove_stale
 from .files.images import Stack, TiffSink, write_png
 from .files.paths import shown
 from .pictures import overlay
-from .scores.instances import label_instances
+from .scores.instances import Rule, label_instances
 from .scores.predictions import ENDINGS
 
 Array = NDArray[Any]
@@ -63,8 +63,7 @@ class Outputs:
 
     threshold: pixels whose probability of foreground, 1 - p(background), is above it are
     foreground, of the most probable class but background; None: the most probable class of all.
-    instances: connected parts of the foreground, those of `min_size` pixels or more, grown back
-    by `grow` pixels over the gap that training opened between touching objects.
+    objects: how instances are found in the probability of foreground; None: they are not.
     overlay: a picture of the first page under its classes, or its instances.
 
     low, high: the least and largest probability of foreground written. found: which classes.
@@ -78,20 +77,18 @@ class Outputs:
         classes: int,
         *,
         threshold: float | None = None,
-        instances: bool = False,
-        min_size: int = 20,
-        grow: int = 1,
+        objects: Rule | None = None,
         overlay: bool = True,
         overwrite: bool = False,
     ) -> None:
         self.low, self.high = 1.0, 0.0
         self.found = np.zeros(classes, bool)
         self.paths = paths_of(
-            stack.path.stem, folder, classes, instances=instances, overlay=overlay
+            stack.path.stem, folder, classes, instances=objects is not None, overlay=overlay
         )
         self._stack, self._threshold, self._overwrite = stack, threshold, overwrite
-        self._min_size, self._grow = min_size, grow
-        self._mask = np.zeros((stack.height, stack.width), bool) if instances else None
+        self._rule = objects
+        self._page = np.zeros((stack.height, stack.width), np.float32) if objects else None
         self._ids: list[bytes] = []  # of each page, compressed
         self._most = 0  # the largest id
         self._step = _step(stack)
@@ -150,8 +147,8 @@ class Outputs:
         for kind, sink in self._sinks.items():
             sink.write_rows(page, y0, chosen if kind == "classes" else p[..., int(kind)])
         self.found[np.unique(chosen)] = True
-        if self._mask is not None:
-            np.greater(chosen, 0, out=self._mask[y0 : y0 + len(chosen)])
+        if self._page is not None:
+            self._page[y0 : y0 + len(chosen)] = foreground
         if page == 0:
             rows = chosen[-y0 % self._step :: self._step, :: self._step]
             self._rows.append(rows.copy())  # a view would keep all of `chosen`
@@ -170,8 +167,8 @@ class Outputs:
 
     def _end_page(self, page: int) -> None:
         labels = np.concatenate(self._rows) if page == 0 else None
-        if self._mask is not None:
-            ids = label_instances(self._mask, min_size=self._min_size, grow=self._grow)
+        if self._page is not None:
+            ids = label_instances(self._page, self._rule)
             self._most = max(self._most, int(ids.max()))
             self._ids.append(zlib.compress(ids.astype(np.uint32).tobytes(), 1))
             labels = ids[:: self._step, :: self._step] if page == 0 else None
@@ -194,7 +191,7 @@ class Outputs:
     ) -> None:
         if error is None:
             try:
-                if self._mask is not None:
+                if self._page is not None:
                     self._write_instances()
                 if self._picture is not None:
                     write_png(self.paths["overlay"], self._picture, overwrite=self._overwrite)

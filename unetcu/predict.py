@@ -18,8 +18,9 @@ does not matter. Only --instances needs memory for a whole page, about 40 bytes 
 On the CPU the convolutions take a fast form, whose rounding errors are larger and depend on the
 tiles: the same --tile gives the same bytes with any --threads and --memory, another --tile moves
 the last digits. How far it is from the exact form is measured on one tile and said. --exact takes
-up to twice as long and gives exactly the result of the whole image in one piece, whatever --tile is
-(with --tta rot7, nearly exactly). Without the compiled module, and on a GPU, all is exact.
+1.6 to 2.5 times as long and gives exactly the result of the whole image in one piece, whatever
+--tile is (with --tta rot7, nearly exactly). Without the compiled module, and on a GPU, all is
+exact.
 
 The model file says how images are scaled. Give images made like those it was trained on: the same
 channels, the same magnification, the same kind of contrast.
@@ -31,6 +32,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from . import checkpoint, threads
@@ -42,6 +44,7 @@ from .files.paths import shown
 from .infer import VIEWS
 from .memory import human
 from .outputs import paths_of
+from .scores.instances import Rule
 from .stackwise import Job, needed_bytes, predict_stack, say
 from .tiles import border, nearest_valid
 from .training.interrupts import Interrupts
@@ -61,7 +64,7 @@ def predict(
     tta: str = "none",
     threshold: float | None = None,
     instances: bool = False,
-    min_size: int = 20,
+    min_size: int | None = None,
     overlay: bool = True,
     memory: int | None = None,
     exact: bool = False,
@@ -72,7 +75,8 @@ def predict(
 
     model: a file that training wrote. images: files or folders. out: a folder, made if missing.
     tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
-    threshold, instances, min_size, overlay: see outputs.Outputs. memory: bytes that the process
+    threshold, overlay: see outputs.Outputs. instances: number the objects; how they are found says
+    the model, but for threshold and min_size where these are given. memory: bytes that the process
     may take. exact: see infer.probabilities. Raises UnetcuError (see errors.py) for bad input;
     whatever can be seen to be wrong before the work is refused before it.
     """
@@ -80,18 +84,20 @@ def predict(
         raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: give a probability, from 0 to 1")
-    if min_size < 0:
+    if min_size is not None and min_size < 0:
         raise UsageError(f"--min-size {min_size}: give 0 or more pixels")
-    net, rule, gap, trained = _model(model, device)
+    net, rule, objects, trained = _model(model, device)
+    if threshold is not None:
+        objects = replace(objects, threshold=threshold)
+    if min_size is not None:
+        objects = replace(objects, min_size=min_size)
     size = default_tile(net.depth) if tile is None else tile
     _check_tile(size, net.depth)
     images = [images] if isinstance(images, str | os.PathLike) else images
     files, notes = _files(images)
     options = {
         "threshold": threshold,
-        "instances": instances,
-        "min_size": min_size,
-        "grow": gap,
+        "objects": objects if instances else None,
         "overlay": overlay,
         "overwrite": overwrite,
     }
@@ -125,15 +131,17 @@ def default_tile(depth: int) -> int:
     return nearest_valid(max(TILE, 2 * border(depth) + 4 * 2**depth), depth)[1]
 
 
-def _model(model: Name, device: str) -> tuple[UNet, Range, int, bool]:
-    """The network, its range, the gap that training opened, and whether labels were instances."""
+def _model(model: Name, device: str) -> tuple[UNet, Range, Rule, bool]:
+    """The network, its range, how it finds objects, and whether labels were instances."""
     saved = checkpoint.load(model)
     gap = saved.meta.get("gap", 1)
     try:
         if type(gap) is not int or not 0 <= gap <= 99:
             raise CheckpointError("the model's gap is no number of pixels")
         rule = Range.from_dict(saved.meta["range"])
-        return saved.network(device), rule, gap, saved.meta["instances"]
+        objects = saved.meta.get("objects")
+        found = Rule(grow=gap) if objects is None else Rule.from_dict(objects)
+        return saved.network(device), rule, found, saved.meta["instances"]
     except CheckpointError as error:
         raise CheckpointError(f"{shown(model)}: {error}") from error
 
@@ -174,7 +182,7 @@ def _check_places(images: Sequence[Name], files: list[Path], job: Job) -> None:
             )
     taken: dict[Path, Path] = {}
     for file in files:
-        kinds = {k: options[k] for k in ("instances", "overlay")}
+        kinds = {"instances": options["objects"] is not None, "overlay": options["overlay"]}
         for path in paths_of(file.stem, folder, job.net.classes, **kinds).values():
             other = taken.setdefault(path, file)
             if other is not file:
@@ -214,8 +222,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "turned ones, or 7 rotations as in the paper; takes 8 or 10 times as long")  # fmt: skip
     add("--threshold", type=float, metavar="P", help="foreground is where its probability is above "
         "P (default: where a class is more probable than background)")  # fmt: skip
-    add("--instances", action="store_true", help="number the connected parts of the foreground")
-    add("--min-size", type=int, default=20, metavar="PIXELS", help="of an instance")
+    add("--instances", action="store_true", help="number the objects: connected parts of the "
+        "foreground, cut where it has several summits, by the rule that training chose on its "
+        "validation images and stored in the model")  # fmt: skip
+    add("--min-size", type=int, metavar="PIXELS", help="of an instance (default: the model's, 20)")
     add("--no-overlay", dest="overlay", action="store_false", help="write no pictures")
     add("--memory", metavar="SIZE", help="refuse to start where more than this would be needed, "
         "such as 2G or 500M")  # fmt: skip

@@ -61,7 +61,7 @@ def needed_bytes(job: Job, file: Path) -> int:
     if job.tta == "rot7":
         views += 96 * side * side  # positions of pixels
     work = inference_bytes(net, side, side, job.exact) + window + rows + views
-    page = INSTANCE_BYTES * height * width if job.options["instances"] else 0
+    page = INSTANCE_BYTES * height * width if job.options["objects"] else 0
     picture = picture_bytes(stack) if job.options["overlay"] else 0
     band = min(tiles.tile_out, height) * width * 4 * net.classes
     return LIBRARIES + stack.window_bytes + band + max(work, page, picture)

@@ -4,6 +4,7 @@
   unetcu train images.tif labels.tif                  a pair of stacks: one page, one image
   unetcu train images.tif ids.tif --instances         labels that number the cells 1, 2, 3 ...
   unetcu train images/ masks/ --minutes 20            folders, paired by file name
+  unetcu train images.tif ids.tif --recipe nuclei     settings found by trying: see --recipe
   unetcu train em.tif em-labels.tif --val pages 18-23 choose what is kept for validation
   unetcu train -o runs/builtin-1 --resume             continue an interrupted run, bit for bit
   unetcu train a.tif b.tif --depth 4 --base 64 --tile 572 --optimizer sgd --dropout 0.5
@@ -28,10 +29,11 @@ from .errors import CheckpointError, UsageError
 from .files.paths import for_shell, shown
 from .memory import human, training_bytes
 from .training.loop import Loop, finished, saved_state
+from .training.objects import choose_rule
 from .training.prepare import network, prepare, seconds_a_step, total_steps
 from .training.rundir import RunFolder
 from .training.samples import Example
-from .training.settings import Settings, add_flags, data_in, from_flags
+from .training.settings import Settings, add_flags, data_in, from_flags, recipe, recipes
 from .training.trainer import Trainer
 
 
@@ -105,6 +107,8 @@ def train(
     run.note(*prepared.lines, *banner)
     _draw_weight_map(prepared.training[0], run)
     stop = loop.go()
+    if not stop.signal and settings.instances and loop.validation:
+        _say(choose_rule(run.best, loop.validation, settings.gap, where))
     _farewell(loop, run, stop.signal != 0)
     return Result(run.path, loop.rows, stop.exit_code)
 
@@ -157,6 +161,12 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _about(recipe: Path) -> str:
+    """What a recipe is for: its first line."""
+    first = recipe.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# ").replace("%", "%%").rstrip(".")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("images", nargs="?", help="stack or folder of images (default: built-in)")
@@ -164,7 +174,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", help="the run's folder, a new one (default: runs/NAME-N)")
     parser.add_argument("--resume", action="store_true", help="continue the run in -o RUN")
     parser.add_argument("--init-from", metavar="MODEL", help="start from the weights of a model")
-    parser.add_argument("--config", metavar="FILE", help="settings from a TOML file; flags win")
+    named = "; ".join(f"{name}: {_about(path)}" for name, path in recipes().items())
+    parser.add_argument("--recipe", metavar="NAME", help=f"settings for a kind of data. {named}")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a TOML file; it wins over --recipe, flags win",
+    )
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads; results are the same"
@@ -178,8 +194,8 @@ def run(args: argparse.Namespace) -> int:
         threads.set_count(args.threads)
     images, labels, settings = args.images, args.labels, None
     typed = {k for k in vars(args) if k in Settings.__dataclass_fields__}
-    if typed or args.config:
-        settings = from_flags(args, args.config)
+    if typed or args.config or args.recipe:
+        settings = from_flags(args, args.recipe and recipe(args.recipe), args.config)
     if args.config and images is None:
         images, labels = data_in(args.config)
     result = train(

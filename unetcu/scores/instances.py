@@ -1,57 +1,103 @@
 """From a foreground probability to instances: one id for each object.
 
 Training opens a gap of background between touching objects (`unetcu.weightmap.separate`), so the
-network answers with objects that are apart: the 4-connected parts of its foreground. The gap is
-then given back to the objects on its sides.
+network answers with objects that are apart: the 4-connected parts of its foreground. Where it
+leaves bridges, a watershed from the summits of the probability cuts them (`flood`). The gap is then
+given back to the objects on its sides.
 
     instances = label_instances(probability)
+    instances = label_instances(probability, Rule(seed=0.9, smooth=1))
 
 `otsu_parts` is what one would do without a network: a baseline to compare with.
 """
 
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, UsageError
+from ..errors import CheckpointError, DataError, UsageError
+from .flood import flood
 
 Ids = npt.NDArray[np.unsignedinteger]
 Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int32]
 
 
-def label_instances(
-    probability_or_mask: npt.NDArray[Any],
-    threshold: float = 0.5,
-    *,
-    min_size: int = 20,
-    grow: int = 1,
-    fill_holes: bool = False,
-) -> Ids:
-    """(H, W) probability of foreground, or a mask -> (H, W) instance ids 1..n, 0 = background.
+@dataclass(frozen=True)
+class Rule:
+    """How objects are found in a probability of foreground.
 
-    probability_or_mask: floating point: foreground where above `threshold`; boolean or integer
-    (a class mask): foreground where above 0.
+    threshold: foreground is what lies above. seed: summits are looked for from this level down; 0
+    (or any level up to the threshold): none are, every 4-connected part is one object. seed_size:
+    pixels of a summit, at least. smooth: sigma of the Gaussian, in pixels, before summits are
+    looked for.
     min_size: parts of fewer pixels are dropped (before growing). grow: the `gap` that training
     opened with `separate`; gaps of up to 2 `grow` pixels between two objects are closed, each
     pixel going to the nearest object, while outlines that face open background stay as they are;
     0 leaves the gaps. fill_holes: background enclosed by a single object becomes part of it.
 
+    Raises UsageError for levels outside of 0 to 1 and for sizes below 0.
+    """
+
+    threshold: float = 0.5
+    seed: float = 0.0
+    seed_size: int = 10
+    smooth: float = 0.0
+    min_size: int = 20
+    grow: int = 1
+    fill_holes: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "seed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} {getattr(self, name)}: give a probability, from 0 to 1")
+        for name in ("seed_size", "smooth", "min_size", "grow"):
+            if not 0 <= getattr(self, name) < 1e6:
+                raise UsageError(f"{name} is {getattr(self, name)}: give 0 or more pixels")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers by name, for a model file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> "Rule":
+        """The rule of a model file. Raises CheckpointError for what `to_dict` cannot write."""
+        types = {f.name: type(f.default) for f in fields(cls)}
+        if not isinstance(stored, dict) or {k: type(v) for k, v in stored.items()} != types:
+            raise CheckpointError("the model's rule for objects has not the entries it needs")
+        try:
+            return cls(**stored)
+        except UsageError as error:
+            raise CheckpointError(f"the model's rule for objects: {error}") from error
+
+
+def label_instances(probability_or_mask: npt.NDArray[Any], rule: Rule | None = None) -> Ids:
+    """(H, W) probability of foreground, or a mask -> (H, W) instance ids 1..n, 0 = background.
+
+    probability_or_mask: floating point: foreground where above the rule's threshold; boolean or
+    integer (a class mask): foreground where above 0, without summits. rule: default `Rule()`.
+
     Ids follow the first pixel of each object in row-major order and have no gaps; uint16, or
     uint32 for more than 65,535 objects. Memory does not depend on the number of objects.
-    Raises DataError for anything but (H, W), and for NaN; UsageError for negative sizes.
+    Raises DataError for anything but (H, W), and for NaN.
     """
-    if min_size < 0 or grow < 0:
-        raise UsageError(f"min_size is {min_size} and grow {grow}: give 0 or more pixels")
     from scipy import ndimage
 
-    labels: Labels = ndimage.label(_foreground(probability_or_mask, threshold))[0]
-    if fill_holes:
+    rule = rule or Rule()
+    mask = _foreground(probability_or_mask, rule.threshold)
+    labels: Labels
+    if rule.seed > rule.threshold and probability_or_mask.dtype.kind == "f":
+        labels = flood(probability_or_mask, rule.threshold, rule.seed, rule.seed_size, rule.smooth)
+        _in_reading_order(labels)
+    else:
+        labels = ndimage.label(mask)[0]
+    if rule.fill_holes:
         _fill_holes(labels)
-    _drop_small(labels, min_size)
-    if grow:
-        _close_gaps(labels, grow)
+    _drop_small(labels, rule.min_size)
+    if rule.grow:
+        _close_gaps(labels, rule.grow)
     ids: Ids = labels.astype(np.uint16 if labels.max(initial=0) <= 0xFFFF else np.uint32)
     return ids
 
@@ -87,7 +133,7 @@ def otsu_parts(image: npt.NDArray[Any], *, bright: bool = True, min_size: int = 
     """
     threshold = otsu_threshold(image)
     mask = image >= threshold if bright else image < threshold
-    return label_instances(mask, min_size=min_size, grow=0)
+    return label_instances(mask, Rule(min_size=min_size, grow=0))
 
 
 def _foreground(given: npt.NDArray[Any], threshold: float) -> Mask:
@@ -100,6 +146,15 @@ def _foreground(given: npt.NDArray[Any], threshold: float) -> Mask:
         raise DataError("the probability holds NaN: no object can be told from background")
     above: Mask = given > threshold
     return above
+
+
+def _in_reading_order(labels: Labels) -> None:
+    """Number the objects by their first pixels, in place."""
+    ids, first = np.unique(labels, return_index=True)
+    order = ids[ids > 0][np.argsort(first[ids > 0])]
+    number = np.zeros(labels.max(initial=0) + 1, np.int32)
+    number[order] = np.arange(1, len(order) + 1)
+    labels[:] = number[labels]
 
 
 def _drop_small(labels: Labels, min_size: int) -> None:

@@ -183,15 +183,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*facts["names"], name, **how)
 
 
-def from_flags(args: argparse.Namespace, config: Config | None = None) -> Settings:
-    """Settings from a TOML file (if given), overridden by the flags that were typed."""
+def recipes() -> dict[str, Path]:
+    """The recipes that come with the package: name -> TOML file, whose first line says what for."""
+    folder = Path(__file__).parent.parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def recipe(name: str) -> Path:
+    """The file of a recipe. Raises UsageError, with the names there are, for another."""
+    if name not in recipes():
+        raise UsageError(f"--recipe {name} is not known: there are {', '.join(recipes())}")
+    return recipes()[name]
+
+
+def from_flags(args: argparse.Namespace, *files: Config | None) -> Settings:
+    """Settings from TOML files, later ones first in rank, overridden by the flags typed."""
     known = {f.name for f in fields(Settings)}
-    values = read_toml(Path(config)) if config else {}
-    for name in DATA:
-        values.pop(name, None)
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise UsageError(f"{shown(config or '')} has the unknown setting {unknown[0]!r}")
+    length = {"epochs", "steps", "minutes"}
+    values: dict[str, Any] = {}
+    for file in files:
+        if file is None:
+            continue
+        table = {k: v for k, v in read_toml(Path(file)).items() if k not in DATA}
+        unknown = sorted(set(table) - known)
+        if unknown:
+            raise UsageError(f"{shown(file)} has the unknown setting {unknown[0]!r}")
+        values = _over(values, table, length)
     typed = {k: v for k, v in vars(args).items() if k in known}
     if "val" in typed:
         first, *rest = typed["val"]
@@ -199,10 +216,14 @@ def from_flags(args: argparse.Namespace, config: Config | None = None) -> Settin
         if surplus:  # the flag takes all words that follow it
             raise UsageError(f"--val {first} does not go with {surplus[0]!r}: name files before it")
         typed["val"] = " ".join(typed["val"])
-    length = {"epochs", "steps", "minutes"}
-    if length & typed.keys():  # a length on the command line replaces the file's
-        values = {k: v for k, v in values.items() if k not in length}
-    return Settings(**{**values, **typed})
+    return Settings(**_over(values, typed, length))
+
+
+def _over(below: dict[str, Any], above: dict[str, Any], length: set[str]) -> dict[str, Any]:
+    """Settings on top of others; a length replaces one given in another way."""
+    if length & above.keys():
+        below = {k: v for k, v in below.items() if k not in length}
+    return {**below, **above}
 
 
 def data_in(config: Config) -> tuple[str | None, str | None]:

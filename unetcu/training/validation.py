@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import TrainingError
 from ..infer import whole
-from ..scores.instances import label_instances
+from ..scores.instances import Rule, label_instances
 from ..scores.metrics import Confusion, ObjectCounts, mean_of
 from ..tiles import border, valid_sizes
 from ..training.samples import Example
@@ -57,7 +57,7 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
         seen.update(np.unique(predicted).tolist())
         confusion += Confusion.of(predicted, e.t, net.classes)
         if e.instances is not None:
-            found = label_instances(1 - p[..., 0], grow=settings.gap)
+            found = label_instances(1 - p[..., 0], Rule(grow=settings.gap))
             objects += ObjectCounts.of(found, e.instances)
     assert first is not None
     return Scores(
