@@ -41,21 +41,29 @@ void forward(const py::array& x, const py::array& w, const py::array& b, const p
     ops().winograd_forward(from, filters, bias, relu, to);
 }
 
-void backward(const py::array& x, const py::array& w, const Maybe& y, const py::array& dy,
-              const Maybe& dx, const py::array& dw, const py::array& db) {
-  const View from = view(x, "x"), given = view(dy, "dy");
-  check_pair(from, given);
-  const Shape shape{3, 3, from.C, given.C};
-  const float* filters = contiguous<const float>(w, "w", shape);
-  float* to_w = contiguous<float>(dw, "dw", shape);
-  float* to_b = contiguous<float>(db, "db", Shape{given.C});
-  View gate{}, to{};
-  if (y) gate = view(*y, "y");
-  if (y && (gate.N != given.N || gate.H != given.H || gate.W != given.W || gate.C != given.C))
+// The view of y that gates dy, or none.
+View gate_view(const Maybe& y, const View& dy) {
+  if (!y) return View{};
+  const View gate = view(*y, "y");
+  if (gate.N != dy.N || gate.H != dy.H || gate.W != dy.W || gate.C != dy.C)
     refuse("y", "has the wrong shape");
-  if (dx) to = view(*dx, "dx", true);
-  if (dx && (to.N != from.N || to.H != from.H || to.W != from.W || to.C != from.C))
-    refuse("dx", "has the wrong shape");
+  return gate;
+}
+
+void backward_x(const py::array& dy, const Maybe& y, const py::array& w, const py::array& dx) {
+  const View given = view(dy, "dy"), to = view(dx, "dx", true), gate = gate_view(y, given);
+  check_pair(to, given);
+  const float* filters = contiguous<const float>(w, "w", Shape{3, 3, to.C, given.C});
+  const py::gil_scoped_release release;
+  ops().winograd_backward_x(given, y ? &gate : nullptr, filters, to);
+}
+
+void backward_w(const py::array& x, const py::array& dy, const Maybe& y, const py::array& dw,
+                const py::array& db) {
+  const View from = view(x, "x"), given = view(dy, "dy"), gate = gate_view(y, given);
+  check_pair(from, given);
+  float* to_w = contiguous<float>(dw, "dw", Shape{3, 3, from.C, given.C});
+  float* to_b = contiguous<float>(db, "db", Shape{given.C});
   const View* closes = y ? &gate : nullptr;
   const py::gil_scoped_release release;
   if (from.C <= FEW)
@@ -64,17 +72,15 @@ void backward(const py::array& x, const py::array& w, const Maybe& y, const py::
     ops().conv3x3_exact_backward_w(from, given, gate, to_w, to_b);
   else
     ops().winograd_backward_w(from, given, closes, to_w, to_b);
-  if (dx) ops().winograd_backward_x(given, closes, filters, to);
 }
 
 }  // namespace
 
 void bind_winograd(py::module_& module) {
   module.def("conv3x3_fast_forward", &forward,
-             "(x, w, b, y, relu): y = conv3x3(x, w, b, relu); x, y may be strided views.");
-  module.def("conv3x3_fast_backward", &backward,
-             "(x, w, y or None, dy, dx or None, dw, db): the gradients, written to dx, dw, db; dy "
-             "counts where y > 0, if y is given.");
+             "x, w, b -> y, with ReLU if asked; x, y may be strided views.");
+  module.def("conv3x3_fast_backward_x", &backward_x, "dy, y or None, w -> dx.");
+  module.def("conv3x3_fast_backward_w", &backward_w, "x, dy, y or None -> dw, db.");
 }
 
 }  // namespace unetcu

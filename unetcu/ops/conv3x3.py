@@ -68,21 +68,23 @@ class Conv3x3(Op):
         self.x, self.w, self.y = x, w, y if relu else None
         return y
 
+    def _backward_native(self, dy):
+        form, y, shape = "exact" if self.exact else "fast", self.y, self.x.shape
+        dx, dw, db = None, room(self, 1, self.w.shape), room(self, 2, dy.shape[3:])
+        getattr(self.native, f"conv3x3_{form}_backward_w")(self.x, dy, y, dw, db)
+        del self.x  # its memory may be needed for dx
+        if self.needs[0]:
+            dx = self.device.empty(shape)
+            getattr(self.native, f"conv3x3_{form}_backward_x")(dy, y, self.w, dx)
+        return dx, dw, db
+
     def backward_cpu(self, dy):
+        if self.native is not None:
+            return self._backward_native(dy)
         x, w, y = self.x, self.w, self.y
         N, H, W, K = dy.shape
         C = x.shape[3]
         wants_dx = self.needs[0]
-        if self.native is not None:
-            dw, db = room(self, 1, w.shape), room(self, 2, (K,))
-            dx = self.device.empty(x.shape) if wants_dx else None
-            if self.exact:
-                self.native.conv3x3_exact_backward_w(x, dy, y, dw, db)
-                if wants_dx:
-                    self.native.conv3x3_exact_backward_x(dy, y, w, dx)
-            else:
-                self.native.conv3x3_fast_backward(x, w, y, dy, dx, dw, db)
-            return dx, dw, db
         pad = 2 if wants_dx else 0
         padded = self.device.zeros((N, H + 2 * pad, W + 2 * pad, K), dy.dtype)
         rows = rows_a_part(H, 9 * C, W)
