@@ -1,7 +1,7 @@
 """Cross-validated scores of a recipe: train, predict and score, fold by fold, seed by seed.
 
     python bench/crossval.py DATA membranes --minutes 15
-    python bench/crossval.py DATA phase nuclei --minutes 3 --folds 0 --name gap2 -- --gap 2
+    python bench/crossval.py DATA phase nuclei --steps 6000 --folds 0 --name gap2 -- --gap 2
     python bench/crossval.py --table                                     what was found so far
 
 DATA is a folder with isbi2012/, phase/ and nuclei/, each a stack of images and one of labels. The
@@ -76,29 +76,35 @@ def score(model: Path, files: Path, name: str, tta: str, out: Path) -> dict[str,
 def one(args: argparse.Namespace, name: str, fold: int, seed: int) -> dict[str, Any]:
     """One run: a line of the results."""
     files = fold_files(args.data, name, fold, args.work)
-    run = args.work / f"{args.name}-{args.minutes:g}min-{name}-{fold}-{seed}"
+    run = args.work / f"{args.name}-{length(args).replace(' ', '')}-{name}-{fold}-{seed}"
     if (run / "last.safetensors").exists():
         unetcu("train", "-o", run, "--resume")
     else:
         recipe = ["--recipe", name] if args.recipe else []
         given = ["--instances"] if name != "membranes" else []
         unetcu("train", files / "train.tif", files / "train-labels.tif", *given, *recipe, "-o", run,
-               "--minutes", args.minutes, "--seed", seed, *args.flags)  # fmt: skip
+               *(("--steps", args.steps) if args.steps else ("--minutes", args.minutes)),
+               "--seed", seed, *args.flags)  # fmt: skip
     last = (run / "history.csv").read_text().splitlines()
     columns = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
-    row = {"name": args.name, "set": name, "fold": fold, "seed": seed, "minutes": args.minutes,
+    row = {"name": args.name, "set": name, "fold": fold, "seed": seed, "length": length(args),
            "steps": int(columns["step"]), "seconds": float(columns["seconds"])}  # fmt: skip
     for tta in args.tta:
         row[tta] = score(run / "best.safetensors", files, name, tta, run / f"test-{tta}")
     return row
 
 
+def length(args: argparse.Namespace) -> str:
+    """Of the training, in words."""
+    return f"{args.steps} steps" if args.steps else f"{args.minutes:g} min"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Mean and, over all runs, standard deviation, one line for each name, set and view."""
-    lines = [head("set", "name", "minutes", "views", "runs", "scores: mean (deviation)")]
-    keys = sorted({(r["set"], r["name"], r["minutes"]) for r in rows})
+    lines = [head("set", "name", "training", "views", "runs", "scores: mean (deviation)")]
+    keys = sorted({(r["set"], r["name"], r["length"]) for r in rows})
     for key in keys:
-        group = [r for r in rows if (r["set"], r["name"], r["minutes"]) == key]
+        group = [r for r in rows if (r["set"], r["name"], r["length"]) == key]
         for tta in ("none", "mirror", "rot7"):
             runs = [r[tta] for r in group if tta in r]
             if not runs:
@@ -108,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 values = [r[score] for r in runs]
                 spread = f" ({statistics.stdev(values):.3f})" if len(values) > 1 else ""
                 cells.append(f"{score} {statistics.mean(values):.4f}{spread}")
-            lines.append(line(key[0], key[1], f"{key[2]:g}", tta, str(len(runs)), ", ".join(cells)))
+            lines.append(line(key[0], key[1], key[2], tta, str(len(runs)), ", ".join(cells)))
     return "\n".join(lines)
 
 
@@ -119,7 +125,8 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, nargs="?", help="the folder of the three sets")
     parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="default: all three")
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--minutes", type=float, default=15, help="of each training")
+    parser.add_argument("--steps", type=int, help="its length in steps instead")
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tta", nargs="+", default=["none", "mirror"])
@@ -140,7 +147,7 @@ def main() -> None:
         for fold in args.folds:
             for seed in args.seeds:
                 wanted = {"name": args.name, "set": name, "fold": fold, "seed": seed,
-                          "minutes": args.minutes}  # fmt: skip
+                          "length": length(args)}  # fmt: skip
                 if any(wanted.items() <= row.items() for row in rows):
                     continue
                 rows.append(one(args, name, fold, seed))
