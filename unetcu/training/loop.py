@@ -12,6 +12,7 @@ import numpy as np
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError, TrainingError
 from ..files.paths import shown
+from ..training.advice import advice
 from ..training.interrupts import Interrupts
 from ..training.prepare import epoch_steps
 from ..training.rundir import COLUMNS, RunFolder
@@ -160,13 +161,9 @@ class Loop:
         with tqdm.external_write_mode():
             print(line, flush=True)
         self.run.note(line)
-        if scores and scores.constant and len(self.rows) > 1:
-            warning = (
-                "warning: every pixel is predicted as the same class; try a smaller --lr, or "
-                "more steps, and look at `unetcu check` for labels that are all one class"
-            )
-            tqdm.write(warning, file=sys.stderr)
-            self.run.note(warning)
+        for text in advice(self.rows, scores is not None and scores.constant):
+            tqdm.write(f"warning: {text}", file=sys.stderr)
+            self.run.note(f"warning: {text}")
 
     def _draw(self, scores: Scores) -> None:
         from ..files.imagewrite import write_png

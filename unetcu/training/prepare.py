@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import __version__, data
 from ..checkpoint import Checkpoint
-from ..data import ranges
+from ..data import ranges, survey
 from ..data.dataset import Dataset
 from ..device import Device
 from ..errors import UsageError
@@ -65,7 +65,10 @@ def prepare(images: Given, labels: Given, settings: Settings) -> Prepared:
     settings = replace(settings, instances=dataset.instances, classes=dataset.classes)
     chosen, kept = data.split(dataset, settings.val, settings.seed)
     lines = [*dataset.notes, str(dataset.range), data.describe_split(dataset, chosen, kept)]
-    lines += [f"warning: {text}" for text in data.split_warnings(dataset, chosen, kept)]
+    doubts = data.split_warnings(dataset, chosen, kept)
+    if images is not None:
+        doubts += survey.doubts(dataset)
+    lines += [f"warning: {text}" for text in doubts]
     weights = balance(dataset, chosen, settings)
     training = examples(dataset, chosen, settings, weights)
     validation = examples(dataset, kept, settings, weights)
