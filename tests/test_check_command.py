@@ -1,5 +1,6 @@
 """`unetcu check` on made-up data: what it reports, what it suggests, what it refuses."""
 
+import argparse
 import json
 import shlex
 from itertools import pairwise
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from made_up_files import discs, mask, pixels, put
 
-from unetcu import cli
+from unetcu import cli, train
 from unetcu.check import check, report
 from unetcu.errors import DataError, UsageError
 
@@ -45,21 +46,26 @@ def test_what_it_finds_in_a_stack_of_cells(cells):
     pairs = {(i, *sorted(two)) for i, page in enumerate(ids.tolist()) for two in side_by_side(page)}
     assert found["objects"]["touching_pairs"] == len(pairs) > 100
     assert found["warnings"] == []
-    assert found["notes"] == []
-    assert found["flags"] == {"instances": True, "range": "dtype", "val": "pages 5"}
+    (note,) = found["notes"]
+    assert note.startswith("this looks like what the recipe nuclei is for: Crowded nuclei")
+    assert found["flags"] == {"recipe": "nuclei", "range": "dtype", "val": "pages 5", "tile": 244}
 
 
 def test_the_command_it_proposes_runs_as_it_stands(cells):
     image_file, label_file, *_ = cells
     words = shlex.split(check(image_file, label_file, instances=True)["command"])
     assert words[:4] == ["unetcu", "train", str(image_file), str(label_file)]
-    assert words[4:] == ["--instances", "--range", "dtype", "--val", "pages", "5"]
+    assert words[4:6] == ["--recipe", "nuclei"]
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    typed = parser.parse_args(words[2:])
+    assert (typed.recipe, typed.range, typed.val) == ("nuclei", "dtype", ["pages", "5"])
 
 
 def test_flags_that_labels_call_for_are_tried_and_suggested(cells, tmp_path):
     image_file, label_file, images, ids = cells
     found = check(image_file, label_file)
-    assert found["flags"]["instances"] is True
+    assert found["flags"]["recipe"] == "nuclei"  # which has them
     assert found["labels"]["kind"] == "instances"
     assert any("--instances" in note for note in found["notes"])
     void = np.where(ids > 0, 1, 0).astype(np.uint8)
@@ -100,7 +106,7 @@ def test_large_objects_call_for_a_deeper_net(tmp_path):
     images, ids = discs(2, 500, 500, radius=60)
     files = put(tmp_path / "x.tif", images), put(tmp_path / "t.tif", ids)
     flags = check(*files, instances=True)["flags"]
-    assert (flags["depth"], flags["tile"]) == (4, 284)
+    assert (flags["depth"], flags["tile"]) == (4, 348)
 
 
 def test_warnings(tmp_path):
@@ -181,7 +187,7 @@ def test_the_report_and_json(cells, capsys, monkeypatch):
     assert command.startswith("unetcu train ")
     assert all(len(line) <= 70 for line in lines)
     heads = [line[:12].strip() for line in lines if line[:12].strip()]
-    assert heads == ["images", "range", "labels", "objects", "validation"]
+    assert heads == ["images", "range", "labels", "objects", "validation", "note"]
     code, out, err = run(capsys, image_file, label_file, "--instances", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == check(image_file, label_file, instances=True)

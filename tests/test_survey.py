@@ -95,3 +95,28 @@ def test_inverted_labels():
     assert "255" in line
     membranes = [np.where(np.indices((60, 60)) % 12 == 0, 0, 1).min(axis=0)] * 2
     assert not any("inverted" in line for line in survey.doubts(dataset(membranes)))
+
+
+def look(labels, bright=0.0, **options):
+    """What a data set of these labels is alike, its foreground so much brighter."""
+    rng = np.random.default_rng(0)
+    noise = [rng.standard_normal(np.shape(m)) * 10 for m in labels]
+    images = [
+        (100 + 10 * bright * (np.array(m) > 0) + n).astype(np.float32)[..., None]
+        for m, n in zip(labels, noise, strict=True)
+    ]
+    return survey.alike(dataset(labels, images, **options))
+
+
+def test_what_kind_of_data_it_is():
+    _, ids = discs(3)
+    assert look(ids, 3, instances=True) == "nuclei"
+    assert look(ids, 0.5, instances=True) == "phase"
+    assert look(ids, -3, instances=True) == "phase"
+    lines = np.ones((3, 90, 90), int)
+    lines[:, ::15] = lines[:, :, ::15] = 0
+    assert look(lines) == "membranes"
+    assert look(1 - lines) is None
+    assert look((ids > 0).astype(int)) is None
+    assert look(lines + (ids[:, :90, :90] > 0), classes=3) is None
+    assert look(np.zeros((2, 20, 20), int), instances=True) is None

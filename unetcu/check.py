@@ -23,7 +23,7 @@ from .data.labels import LabelError
 from .data.pairing import Name
 from .files.paths import for_shell
 from .tiles import border, nearest_valid
-from .training.settings import Settings
+from .training.settings import Settings, from_flags, recipe
 
 
 def check(
@@ -69,6 +69,9 @@ def check(
         notes += _about(balance["background_only"], "no foreground in the labels")
     warnings += survey.doubts(dataset)
     flags = _flags(dataset, options, objects, val, validation)
+    if "recipe" in flags:
+        about = recipe(flags["recipe"]).read_text(encoding="utf-8").partition("\n")[0]
+        notes.append(f"this looks like what the recipe {flags['recipe']} is for: {about[2:]}")
     sizes = Counter(f"{image.shape[0]} × {image.shape[1]}" for image in dataset.images)
     return {
         "images": {
@@ -106,9 +109,11 @@ def _flags(
     validation: list[int],
 ) -> dict[str, Any]:
     """The flags of train that this data calls for, by name; where the default fits, none."""
-    flags = {name: value for name, value in options.items() if _given(value)}
+    likeness = survey.alike(dataset)
+    usual = Settings() if likeness is None else from_flags(argparse.Namespace(), recipe(likeness))
+    flags: dict[str, Any] = {} if likeness is None else {"recipe": likeness}
+    flags |= {k: v for k, v in options.items() if _given(v) and v != getattr(usual, k)}
     flags["range"] = dataset.range.kind
-    usual = Settings()
     # The net should see an object whole; one more pooling doubles how far it sees.
     depth = usual.depth + (objects["diameter"][0] > 2 * border(usual.depth))
     out = usual.tile - 2 * border(usual.depth)

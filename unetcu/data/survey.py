@@ -11,6 +11,7 @@ from ..progress import progress
 from ..weightmap import instances_of
 
 SPECK = 10  # pixels; smaller pieces are hardly objects
+BRIGHT = 1.0  # standard deviations of the background, by which nuclei are brighter
 
 
 def brightness(dataset: Dataset) -> dict[str, Any]:
@@ -87,6 +88,37 @@ def _touching(ids: NDArray[np.int32]) -> int:
     return len(np.unique(np.concatenate(pairs), axis=0))
 
 
+def alike(dataset: Dataset) -> str | None:
+    """The recipe whose kind of data this looks like, or None.
+
+    membranes: two classes, the foreground in many pieces that thin lines of background keep apart.
+    nuclei, phase: instances, much brighter than their background, or not.
+    """
+    if dataset.instances:
+        contrast = []
+        for i in _some(dataset):
+            grey, ids = dataset.images[i].mean(axis=2), dataset.labels[i]
+            inside, outside = grey[ids > 0], grey[ids == 0]
+            if inside.size and outside.size and outside.std() > 0:
+                contrast.append((inside.mean() - outside.mean()) / outside.std())
+        return ("nuclei" if np.median(contrast) > BRIGHT else "phase") if contrast else None
+    if dataset.classes != 2:
+        return None
+    pieces, share = [], []
+    for i in _some(dataset):
+        labels = dataset.labels[i]
+        pieces.append([_pieces(labels == 0), _pieces(labels == 1)])
+        share.append(np.mean(labels == 1))
+    background, foreground = np.median(pieces, axis=0)
+    lines = np.median(share) > 0.6 and foreground > 3 * background
+    return "membranes" if lines and foreground >= 10 else None
+
+
+def _some(dataset: Dataset) -> list[int]:
+    """Up to 8 images spread over the set."""
+    return np.unique(np.linspace(0, len(dataset) - 1, 8).round().astype(int)).tolist()
+
+
 def doubts(dataset: Dataset) -> list[str]:
     """What looks like a mistake in the data, one line each: nothing here is certain."""
     found = []
@@ -109,7 +141,7 @@ def _inverted(dataset: Dataset) -> list[str]:
     if dataset.instances or dataset.classes != 2:
         return []
     pieces = []
-    for i in np.unique(np.linspace(0, len(dataset) - 1, 8).round().astype(int)):
+    for i in _some(dataset):
         labels = dataset.labels[i]
         pieces.append([_pieces(labels == 0), _pieces(labels == 1)])
     background, foreground = np.median(pieces, axis=0)
