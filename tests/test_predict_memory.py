@@ -15,7 +15,8 @@ from tiffbuild import page, tiff
 from unetcu import infer, outputs
 from unetcu.errors import UsageError
 from unetcu.files.images import Stack, open_stack
-from unetcu.predict import parse_bytes, predict
+from unetcu.memory import parse_bytes
+from unetcu.predict import predict
 from unetcu.unet import UNet
 
 

@@ -11,6 +11,7 @@ some hundred MB, is not counted.
 """
 
 import copy
+import re
 from contextlib import nullcontext
 from math import prod
 
@@ -20,6 +21,7 @@ from . import threads
 from .autograd import Tensor, no_grad
 from .device import cpu
 from .device.rehearsal import Rehearsal
+from .errors import UsageError
 from .gemm import rows_a_part
 from .parameters import Parameters
 from .training.samples import AHEAD, Batch
@@ -99,3 +101,13 @@ def human(count: float) -> str:
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count / 1e3:.3g} kB"
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "2G", "1.5 GB" or "500M" (decimal), or "2GiB" (binary)."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(i?)B?\s*", text, re.IGNORECASE)
+    if not match:
+        raise UsageError(f"--memory {text} is no amount: write it like 2G or 500M")
+    return int(
+        float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMGT".index(match[2].upper()))
+    )

@@ -31,19 +31,24 @@ NUMBERS_AT_ONCE = 1 << 20  # of probabilities
 READ_AT_ONCE = 1 << 24  # bytes of float32, of a page that is reduced
 IMAGEJ_BYTES = 4_000_000_000  # above, files are BigTIFF without ImageJ's header
 OVERLAY = "_overlay.png"
+CONFIDENCE = "_confidence.tif"
+BITS = (32, 16, 8)  # of a probability in a file: floating point, or whole numbers up to the largest
 
 
 def paths_of(
-    name: str, folder: Path, classes: int, *, instances: bool, overlay: bool
+    name: str, folder: Path, classes: int, *, instances: bool, overlay: bool, confidence: bool
 ) -> dict[str, Path]:
-    """What is written for the image `name`.tif: "classes", "instances", "overlay" and, by the
-    number of the class, "1" and so on for the probabilities, to the path of the file."""
+    """What is written for the image `name`.tif: "classes", "confidence", "instances", "overlay"
+    and, by the number of the class, "1" and so on for the probabilities, to the path of the file.
+    """
     probability, mask, ids = (ENDINGS[k] for k in ("probability", "classes", "instances"))
     numbers = range(1, classes)
     endings = {str(k): f"{probability}_{k}.tif" for k in numbers}
     if classes == 2:
         endings = {"1": probability + ".tif"}
     endings["classes"] = mask + ".tif"
+    if confidence:
+        endings["confidence"] = CONFIDENCE
     if instances:
         endings["instances"] = ids + ".tif"
     if overlay:
@@ -65,6 +70,8 @@ class Outputs:
     foreground, of the most probable class but background; None: the most probable class of all.
     objects: how instances are found in the probability of foreground; None: they are not.
     overlay: a picture of the first page under its classes, or its instances.
+    confidence: the probability of the most probable class, as a file. bits: of probabilities and
+    confidence in their files, one of BITS; with 8 and 16 the largest whole number stands for 1.
 
     low, high: the least and largest probability of foreground written. found: which classes.
     Raises DataError where a file cannot be written, or exists (unless `overwrite`).
@@ -79,13 +86,21 @@ class Outputs:
         threshold: float | None = None,
         objects: Rule | None = None,
         overlay: bool = True,
+        confidence: bool = False,
+        bits: int = 32,
         overwrite: bool = False,
     ) -> None:
         self.low, self.high = 1.0, 0.0
         self.found = np.zeros(classes, bool)
         self.paths = paths_of(
-            stack.path.stem, folder, classes, instances=objects is not None, overlay=overlay
+            stack.path.stem,
+            folder,
+            classes,
+            instances=objects is not None,
+            overlay=overlay,
+            confidence=confidence,
         )
+        self._kept = np.dtype({8: "u1", 16: "u2"}.get(bits, "f4"))
         self._stack, self._threshold, self._overwrite = stack, threshold, overwrite
         self._rule = objects
         self._page = np.zeros((stack.height, stack.width), np.float32) if objects else None
@@ -100,7 +115,7 @@ class Outputs:
             for kind, path in self.paths.items():
                 remove_stale(path)
                 if kind not in ("instances", "overlay"):
-                    dtype = np.min_scalar_type(classes - 1) if kind == "classes" else np.float32
+                    dtype = np.min_scalar_type(classes - 1) if kind == "classes" else self._kept
                     self._sinks[kind] = self._files.enter_context(self._sink(kind, dtype))
         except BaseException as error:
             self._files.__exit__(type(error), error, error.__traceback__)
@@ -145,13 +160,23 @@ class Outputs:
         self.high = max(self.high, float(foreground.max()))
         chosen = self._choose(p, foreground)
         for kind, sink in self._sinks.items():
-            sink.write_rows(page, y0, chosen if kind == "classes" else p[..., int(kind)])
+            if kind == "classes":
+                sink.write_rows(page, y0, chosen)
+            else:
+                values = p.max(axis=2) if kind == "confidence" else p[..., int(kind)]
+                sink.write_rows(page, y0, self._stored(values))
         self.found[np.unique(chosen)] = True
         if self._page is not None:
             self._page[y0 : y0 + len(chosen)] = foreground
         if page == 0:
             rows = chosen[-y0 % self._step :: self._step, :: self._step]
             self._rows.append(rows.copy())  # a view would keep all of `chosen`
+
+    def _stored(self, values: Array) -> Array:
+        """Probabilities as the files hold them."""
+        if self._kept.kind == "f":
+            return values
+        return np.rint(values * np.iinfo(self._kept).max).astype(self._kept)
 
     def _choose(self, p: Array, foreground: Array) -> Array:
         """Class ids of the pixels, in the type of their file."""

@@ -9,6 +9,7 @@ IMAGES are TIFF stacks and PNG images, or folders of them. For an image NAME.tif
                          (three classes or more: NAME_probability_1.tif, _2 and so on; what
                          they lack to 1 is the probability of background, class 0)
   NAME_classes.tif       0 = background, 1, 2 ...: the most probable class
+  NAME_confidence.tif    with --confidence: how probable that class is
   NAME_instances.tif     with --instances: the objects of each page, numbered 1, 2, 3 ...
   NAME_overlay.png       the first page with the result drawn on it: look at it first
 
@@ -29,7 +30,6 @@ channels, the same magnification, the same kind of contrast.
 import argparse
 import math
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,8 +42,8 @@ from .device import DEVICE_HELP, describe
 from .errors import CheckpointError, UsageError
 from .files.paths import shown
 from .infer import VIEWS
-from .memory import human
-from .outputs import paths_of
+from .memory import human, parse_bytes
+from .outputs import BITS, paths_of
 from .scores.instances import Rule
 from .stackwise import Job, needed_bytes, predict_stack, say
 from .tiles import border, nearest_valid
@@ -66,6 +66,8 @@ def predict(
     instances: bool = False,
     min_size: int | None = None,
     overlay: bool = True,
+    confidence: bool = False,
+    bits: int = 32,
     memory: int | None = None,
     exact: bool = False,
     device: str = "auto",
@@ -75,13 +77,15 @@ def predict(
 
     model: a file that training wrote. images: files or folders. out: a folder, made if missing.
     tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
-    threshold, overlay: see outputs.Outputs. instances: number the objects; how they are found says
-    the model, but for threshold and min_size where these are given. memory: bytes that the process
-    may take. exact: see infer.probabilities. Raises UnetcuError (see errors.py) for bad input;
-    whatever can be seen to be wrong before the work is refused before it.
+    threshold, overlay, confidence, bits: see outputs.Outputs. instances: number the objects; how
+    they are found says the model, but for threshold and min_size where these are given. memory:
+    bytes that the process may take. exact: see infer.probabilities. Raises UnetcuError (see
+    errors.py) for bad input; whatever can be seen to be wrong before the work is refused before it.
     """
     if tta not in VIEWS:
         raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
+    if bits not in BITS:
+        raise UsageError(f"--bits {bits} is not known: give one of {', '.join(map(str, BITS))}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: give a probability, from 0 to 1")
     if min_size is not None and min_size < 0:
@@ -99,6 +103,8 @@ def predict(
         "threshold": threshold,
         "objects": objects if instances else None,
         "overlay": overlay,
+        "confidence": confidence,
+        "bits": bits,
         "overwrite": overwrite,
     }
     job = Job(net, rule, size - 2 * border(net.depth), tta, exact, Path(out), options)
@@ -182,7 +188,8 @@ def _check_places(images: Sequence[Name], files: list[Path], job: Job) -> None:
             )
     taken: dict[Path, Path] = {}
     for file in files:
-        kinds = {"instances": options["objects"] is not None, "overlay": options["overlay"]}
+        kinds = {k: options[k] for k in ("overlay", "confidence")}
+        kinds["instances"] = options["objects"] is not None
         for path in paths_of(file.stem, folder, job.net.classes, **kinds).values():
             other = taken.setdefault(path, file)
             if other is not file:
@@ -198,16 +205,6 @@ def _check_places(images: Sequence[Name], files: list[Path], job: Job) -> None:
     for path in taken:
         if where / path.name in inputs:
             raise UsageError(f"{shown(path)} would be written over the image: name another folder")
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of "2G", "1.5 GB" or "500M" (decimal), or "2GiB" (binary)."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(i?)B?\s*", text, re.IGNORECASE)
-    if not match:
-        raise UsageError(f"--memory {text} is no amount: write it like 2G or 500M")
-    return int(
-        float(match[1]) * (1024 if match[3] else 1000) ** (1 + "KMGT".index(match[2].upper()))
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,6 +224,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "validation images and stored in the model")  # fmt: skip
     add("--min-size", type=int, metavar="PIXELS", help="of an instance (default: the model's, 20)")
     add("--no-overlay", dest="overlay", action="store_false", help="write no pictures")
+    add("--confidence", action="store_true", help="also write NAME_confidence.tif, the probability "
+        "of the most probable class: low where a human should look")  # fmt: skip
+    add("--bits", type=int, choices=BITS, default=32, help="of probabilities and confidence: 32, "
+        "floating point; 16 or 8, whole numbers, the largest of which stands for 1")  # fmt: skip
     add("--memory", metavar="SIZE", help="refuse to start where more than this would be needed, "
         "such as 2G or 500M")  # fmt: skip
     add("--exact", action="store_true", help="every bit is that of the whole image in one piece, "

@@ -4,7 +4,8 @@
     compared.kind                     # "probability", "classes" or "instances"
     for page in compared.pages: ...   # a prediction and its truth, of one size
 
-A file of floating-point numbers is a probability of foreground. Whole numbers are instance ids
+A file of floating-point numbers is a probability of foreground; so is one of whole numbers whose
+name ends in _probability, as `predict --bits 8` writes it. Whole numbers are instance ids
 where the truth is (`instances`), unless they are all the same, and class ids otherwise.
 """
 
@@ -81,7 +82,7 @@ def pair(
     remarks = (f"{shown(s.path)}: {note}" for s, _ in guessed + true for note in s.notes)
     notes = list(dict.fromkeys([*notes, *left_out, *remarks, *more]))
     names = [_name(*plane) for plane in guessed]
-    if guessed[0][0].dtype.kind == "f":
+    if guessed[0][0].dtype.kind == "f" or _whole_probabilities(guessed[0][0]):
         if classes > 2:
             raise DataError(f"{names[0]} is a probability of foreground and the truth has "
                             f"{classes} classes: give the class mask instead")  # fmt: skip
@@ -98,6 +99,11 @@ def pair(
     return Compared(kind, instances, classes, names, pages, notes)
 
 
+def _whole_probabilities(stack: Stack) -> bool:
+    """Is it a probability that `predict --bits` wrote as whole numbers?"""
+    return stack.dtype.kind == "u" and stack.path.stem.endswith(ENDINGS["probability"])
+
+
 class _Probabilities(Sequence[Page]):
     """Pages whose probability is read when they are asked for, and not kept."""
 
@@ -109,6 +115,8 @@ class _Probabilities(Sequence[Page]):
 
     def __getitem__(self, index: Any) -> Any:
         values = _grey(*self._planes[index])
+        if values.dtype.kind == "u":
+            values = values / np.float32(np.iinfo(values.dtype).max)
         low, high = float(values.min()), float(values.max())
         if not 0 <= low <= high <= 1:
             raise DataError(f"{self._names[index]} holds {low if low < 0 else high:.6g}: a "

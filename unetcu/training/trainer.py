@@ -14,6 +14,14 @@ from ..training.settings import Settings
 from ..unet import UNet
 
 
+def rate(settings: Settings, step: int, total: int) -> float:
+    """The learning rate of this step of `total`, counted from 0."""
+    if settings.schedule == "constant":
+        return settings.lr
+    late = max(0.0, step / total - 0.5) * 2
+    return settings.lr * max(0.5 * (1 + math.cos(math.pi * late)), 1e-3)
+
+
 class Trainer:
     """Trains `net` for `total` steps as `settings` say; `done` steps have been made."""
 
@@ -28,10 +36,7 @@ class Trainer:
 
     def rate(self, step: int) -> float:
         """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
-        if self.settings.schedule == "constant":
-            return self.settings.lr
-        late = max(0.0, step / self.total - 0.5) * 2
-        return self.settings.lr * max(0.5 * (1 + math.cos(math.pi * late)), 1e-3)
+        return rate(self.settings, step, self.total)
 
     def step(self, batch: Batch) -> float:
         """One step of gradient descent on one batch; returns the loss before it."""
