@@ -11,7 +11,16 @@ import pytest
 
 from unetcu import cli
 from unetcu.errors import DataError, UsageError
-from unetcu.training.settings import Settings, add_flags, data_in, from_flags, quoted, read_toml
+from unetcu.training.settings import (
+    Settings,
+    add_flags,
+    data_in,
+    from_flags,
+    quoted,
+    read_toml,
+    recipe,
+    recipes,
+)
 
 # One value of each setting that is not its default.
 OTHER = {
@@ -213,3 +222,33 @@ def test_what_the_settings_mean_for_tiles_and_augmentation():
     assert (a.contrast, a.brightness, a.gamma) == (0.5, 0.5, 0.5)
     assert math.isclose(a.noise, 0.1)
     assert Settings(gray=0).augment().noise == 0
+
+
+def typed(*words):
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_can_be_read_and_says_what_it_is_for(name):
+    settings = from_flags(typed(), recipe(name))
+    assert settings != Settings()
+    first = recipe(name).read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert first.endswith(".")
+
+
+def test_a_config_wins_over_a_recipe_and_flags_win_over_both(tmp_path):
+    below, above = tmp_path / "recipe.toml", tmp_path / "config.toml"
+    below.write_text("tile = 252\nlr = 0.01\nsteps = 7\nseed = 1\n")
+    above.write_text('images = "x.tif"\nlr = 0.02\nepochs = 3\nseed = 2\n')
+    settings = from_flags(typed("--seed", "3"), below, above)
+    assert (settings.tile, settings.lr, settings.seed) == (252, 0.02, 3)
+    assert (settings.steps, settings.epochs) == (None, 3), "a length replaces one of another kind"
+    assert from_flags(typed("--minutes", "2"), below, above).epochs is None
+
+
+def test_a_recipe_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(UsageError, match="--recipe nuclie is not known: there are membranes, nucl"):
+        recipe("nuclie")

@@ -14,7 +14,7 @@ IMAGES are TIFF stacks and PNG images, or folders of them. For an image NAME.tif
   NAME_overlay.png       the first page with the result drawn on it: look at it first
 
 An image is predicted tile by tile, with mirrored borders, and never loaded whole, so its size
-does not matter. Only --instances needs memory for a whole page, about 40 bytes a pixel.
+does not matter. Only --instances needs memory for a whole page, about 44 bytes a pixel.
 
 On the CPU the convolutions take a fast form, whose rounding errors are larger and depend on the
 tiles: the same --tile gives the same bytes with any --threads and --memory, another --tile moves

@@ -28,7 +28,7 @@ APART = 1e-3  # in probability: a difference between the two forms that is worth
 FAR, FLAT = 2.0, 0.1  # standard deviations of all pixels that the model was trained on
 PATCH, PATCHES = 64, 4  # brightness is taken from 4 x 4 patches of 64 x 64 pixels
 LIBRARIES = 85_000_000  # bytes of Python and its libraries
-INSTANCE_BYTES = 40  # a pixel, while instances are found
+INSTANCE_BYTES = 44  # a pixel, while instances are found
 
 
 class Job(NamedTuple):

@@ -108,7 +108,9 @@ def train(
     _draw_weight_map(prepared.training[0], run)
     stop = loop.go()
     if not stop.signal and settings.instances and loop.validation:
-        _say(choose_rule(run.best, loop.validation, settings.gap, where))
+        line = choose_rule(run.best, loop.validation, settings.gap, where)
+        _say(line)
+        run.note(line)
     _farewell(loop, run, stop.signal != 0)
     return Result(run.path, loop.rows, stop.exit_code)
 

@@ -1,0 +1,89 @@
+"""The rule for objects is chosen on validation images, and stored in the model."""
+
+import numpy as np
+import pytest
+from made_up_runs import cells, quick, tiny
+
+from unetcu import checkpoint, train
+from unetcu.scores.instances import Rule, label_instances
+from unetcu.scores.metrics import ObjectCounts
+from unetcu.training.objects import GAIN, choose
+from unetcu.training.samples import Example
+
+
+def example(ids):
+    shape = ids.shape
+    return Example(np.zeros((*shape, 1), "f"), (ids > 0).astype(np.int32), np.ones(shape, "f"), ids)
+
+
+def touching_pairs(count=6):
+    """Pairs of discs that touch, and a probability with a saddle of 0.7 between them."""
+    y, x = np.mgrid[:60, : 80 * count]
+    ids, p = np.zeros(y.shape, np.int32), np.zeros(y.shape, np.float32)
+    for i in range(count):
+        for side in (0, 1):
+            r = np.hypot(y - 30, x - (80 * i + 28 + 22 * side))
+            ids[(r < 12) & (ids == 0)] = 2 * i + side + 1
+            p = np.maximum(p, np.clip(1.3 - r / 20, 0, 1).astype(np.float32))
+    return ids, p
+
+
+def seg_and_ap(ids, p, rule):
+    counts = ObjectCounts.of(label_instances(p, rule), ids)
+    return (counts.seg + counts.ap50) / 2
+
+
+def test_objects_that_hang_together_call_for_summits():
+    ids, p = touching_pairs()
+    rule, reached, plain = choose([(p, example(ids))], gap=0)
+    assert plain == seg_and_ap(ids, p, Rule(grow=0)) < 0.3
+    assert reached == seg_and_ap(ids, p, rule) > 0.9
+    assert rule.seed > rule.threshold
+    assert rule.grow == 0
+
+
+def test_several_pages_count_together():
+    ids, p = touching_pairs(2)
+    apart = np.where(ids % 2, ids, 0)
+    pages = [(p, example(ids)), (np.where(apart > 0, 0.9, 0.1).astype("f"), example(apart))]
+    rule, reached, _ = choose(pages, gap=1)
+    counts = [ObjectCounts.of(label_instances(p, rule), e.instances) for p, e in pages]
+    total = counts[0] + counts[1]
+    assert reached == pytest.approx((total.seg + total.ap50) / 2)
+
+
+def test_what_changes_nothing_stays_as_it_is():
+    ids, _ = touching_pairs(3)
+    perfect = np.where(np.where(ids % 2, ids, 0) > 0, 1, 0).astype(np.float32)
+    rule, reached, plain = choose([(perfect, example(np.where(ids % 2, ids, 0)))], gap=2)
+    assert rule == Rule(grow=2)
+    assert reached == plain == 1
+    assert GAIN > 0
+
+
+def test_holes_are_filled_where_that_is_right():
+    ids, _ = touching_pairs(3)
+    ids = np.where(ids % 2, ids, 0)
+    p = (ids > 0).astype(np.float32)
+    for i in range(3):
+        p[24:37, 80 * i + 22 : 80 * i + 35] = 0
+    rule, _, _ = choose([(p, example(ids))], gap=0)
+    assert rule.fill_holes
+
+
+def test_train_stores_the_rule_and_says_so(tmp_path, monkeypatch, capsys):
+    quick(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    images, labels = cells(tmp_path)
+    done = train.train(images, labels, settings=tiny(instances=True, steps=4))
+    assert "objects: " in capsys.readouterr().err
+    stored = checkpoint.load(done.folder / "best.safetensors").meta["objects"]
+    assert Rule.from_dict(stored).to_dict() == stored
+
+
+def test_without_validation_images_there_is_nothing_to_choose_on(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    images, labels = cells(tmp_path)
+    done = train.train(images, labels, settings=tiny(instances=True, steps=4, val="none"))
+    assert "objects" not in checkpoint.load(done.folder / "best.safetensors").meta
