@@ -27,8 +27,9 @@ OTHER = {
     "epochs": 3, "steps": 17, "minutes": 0.5, "batch": 2, "lr": 1e-05, "optimizer": "sgd",
     "momentum": 0.5, "schedule": "constant", "average": 0.0, "tile": 572, "depth": 2, "base": 3,
     "dropout": 0.5, "classes": 3, "instances": True, "ignore": -7, "range": "image",
-    "val": "pages 18-23,7", "weight_map": "balance", "w0": 2.5, "sigma": 3.25, "gap": 2,
-    "symmetry": "up-down", "elastic": 0.0, "scale": 0.25, "gray": 0.0, "seed": 4294967295,
+    "val": "pages 18-23,7", "weight_map": "balance", "balance": 0.5, "w0": 2.5,
+    "sigma": 3.25, "gap": 2, "symmetry": "up-down", "elastic": 0.0, "scale": 0.25, "gray": 0.0,
+    "seed": 4294967295,
     "patience": 9,
 }  # fmt: skip
 LENGTHS = ("epochs", "steps", "minutes")
@@ -115,7 +116,8 @@ BAD = [
     ("--momentum", "nan"), ("--average", "1"), ("--dropout", "1"), ("--dropout", "nan"),
     ("--w0", "-1"), ("--w0", "nan"), ("--w0", "1e6"), ("--gap", "-1"), ("--elastic", "inf"),
     ("--scale", "-1"), ("--gray", "nan"), ("--sigma", "0"), ("--sigma", "nan"),
-    ("--patience", "0"), ("--optimizer", "adam"), ("--schedule", "linear"), ("--range", "minmax"),
+    ("--patience", "0"), ("--balance", "-0.1"), ("--balance", "1.1"), ("--balance", "nan"),
+    ("--optimizer", "adam"), ("--schedule", "linear"), ("--range", "minmax"),
     ("--weight-map", "w"), ("--symmetry", "d4"), ("--tile", "189"), ("--tile", "0"),
     ("--tile", "100000004"),
 ]  # fmt: skip

@@ -130,7 +130,8 @@ def plain(tmp_path_factory):
     [
         {"optimizer": "sgd", "lr": 0.1}, {"momentum": 0.5, "optimizer": "sgd"}, {"lr": 0.01},
         {"schedule": "constant"}, {"average": 0.1}, {"base": 3}, {"depth": 2}, {"dropout": 0.5},
-        {"w0": 1.0}, {"sigma": 1.0}, {"gap": 2}, {"symmetry": "none"}, {"elastic": 1.0},
+        {"w0": 1.0}, {"balance": 0.5}, {"sigma": 1.0}, {"gap": 2}, {"symmetry": "none"},
+        {"elastic": 1.0},
         {"scale": 0.5}, {"gray": 0.5}, {"seed": 1}, {"batch": 2}, {"tile": 60}, {"range": "image"},
         {"val": "pages 0"},
     ],

@@ -191,6 +191,17 @@ def test_instances_of():
     assert np.array_equal(found > 0, classes_map > 0)
 
 
+@pytest.mark.parametrize("strength", [0, 0.25, 0.5, 0.9])
+def test_class_weights_in_part(strength):
+    maps = [np.array([[0, 0, 0, 0, 1, -1]]), np.array([[0, 0, 2, 2, 1, 1]])]
+    w = class_weights(maps, 4, strength)
+    share = np.array([6, 3, 2]) / 11
+    assert (w[:3] @ share) == pytest.approx(1)
+    assert w[1] / w[0] == pytest.approx(2**strength)
+    assert w[2] / w[0] == pytest.approx(3**strength)
+    assert w[3] <= w[2]
+
+
 def test_class_weights():
     maps = [np.array([[0, 0, 0, -1], [0, 0, 0, 1]]), np.array([[1, -1]])]
     w = class_weights(maps, 3)

@@ -75,10 +75,13 @@ def instances_of(classes_map: LabelMap) -> NDArray[np.int32]:
     return found
 
 
-def class_weights(label_maps: Iterable[LabelMap], classes: int) -> NDArray[np.float32]:
+def class_weights(
+    label_maps: Iterable[LabelMap], classes: int, strength: float = 1.0
+) -> NDArray[np.float32]:
     """w_c of equation 2: every class weighs the same in all, the mean over pixels is 1.
 
-    label_maps: integer arrays of class ids in [0, classes), negative = ignored.
+    label_maps: integer arrays of class ids in [0, classes), negative = ignored. strength: between
+    1 and 0, where every pixel weighs the same, a class of share f weighs f^-strength a pixel.
     Returns (classes,) float32; a class with no pixel gets 1.
     Raises DataError for a class id out of range, or when every pixel is ignored.
     """
@@ -94,6 +97,9 @@ def class_weights(label_maps: Iterable[LabelMap], classes: int) -> NDArray[np.fl
     present = counts > 0
     weights = np.ones(classes)
     weights[present] = counts.sum() / (present.sum() * counts[present])
+    if strength != 1:
+        weights[present] **= strength
+        weights[present] *= counts.sum() / (counts @ weights)
     return weights.astype(np.float32)
 
 

@@ -49,7 +49,7 @@ def targets(
 def balance(dataset: Dataset, indices: Sequence[int], settings: Settings) -> NDArray[np.float32]:
     """The class weights w_c of equation 2 over these images."""
     maps = (targets(dataset.labels[i], settings, dataset.instances)[0] for i in indices)
-    return class_weights(maps, dataset.classes)
+    return class_weights(maps, dataset.classes, settings.balance)
 
 
 def examples(

@@ -78,6 +78,9 @@ class Settings:
         "border: equation 2; balance: class balance alone; none: every pixel counts 1",
         choices=("border", "balance", "none"),
     )
+    balance: float = _flag(
+        1.0, "class balance of these: 1, all classes weigh the same; 0, all pixels do", kind=float
+    )
     w0: float = _flag(10.0, "weight of the borders between touching objects", kind=float)
     sigma: float = _flag(5.0, "width of these borders in pixels", kind=float)
     gap: int = _flag(1, "pixels of background put on each side where instances touch", kind=int)
@@ -110,6 +113,8 @@ class Settings:
         for name in ("momentum", "average", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} must be at least 0 and below 1")
+        if not 0 <= self.balance <= 1:
+            raise UsageError(f"--balance {self.balance} makes no sense: give 0 to 1")
         if self.lr > 10:
             raise UsageError(f"--lr {self.lr:g} cannot train: learning rates are around 0.001")
         if not 1 <= self.depth <= 8:
