@@ -24,9 +24,9 @@ from ..training.validation import inference_tile
 Probability = NDArray[np.float32]
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-SEEDS = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-SMOOTH = (0.0, 1.0, 2.0, 4.0)
-SHARES = (0.02, 0.1)  # of the area of a small object: the least of a summit, and of an object
+SEEDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+SMOOTH = (0.0, 1.0, 2.0, 3.0)  # the second is tried with all levels and sizes
+SHARES = (0.03, 0.1, 0.3, 0.6)  # of the area of a small object: the least of a summit, of an object
 GAIN = 1e-3  # a change must gain so much: what does not matter stays as it is
 
 
@@ -50,9 +50,10 @@ def choose(pages: Sequence[tuple[Probability, Example]], gap: int) -> tuple[Rule
     least = [max(1, round(share * small)) for share in SHARES]
     rounds: list[list[dict[str, float]]] = [
         [{"threshold": t} for t in THRESHOLDS],
-        [{"seed": s, "smooth": g, "seed_size": n} for s in SEEDS for g in SMOOTH for n in least],
+        [{"seed": s, "smooth": SMOOTH[1], "seed_size": n} for s in SEEDS for n in least],
+        [{"smooth": g} for g in SMOOTH],
         [{"threshold": t} for t in THRESHOLDS],
-        [{"min_size": n} for n in (*least, round(0.3 * small))],
+        [{"min_size": n} for n in least],
         [{"fill_holes": True}],
     ]
     for changes in progress(rounds, "choosing how objects are found"):
