@@ -9,6 +9,7 @@ from unetcu.scores.instances import Rule, label_instances
 from unetcu.scores.metrics import ObjectCounts
 from unetcu.training.objects import GAIN, choose
 from unetcu.training.samples import Example
+from unetcu.training.validation import usual_rule
 
 
 def example(ids):
@@ -35,11 +36,34 @@ def seg_and_ap(ids, p, rule):
 
 def test_objects_that_hang_together_call_for_summits():
     ids, p = touching_pairs()
-    rule, reached, plain = choose([(p, example(ids))], gap=0)
-    assert plain == seg_and_ap(ids, p, Rule(grow=0)) < 0.3
+    assert seg_and_ap(ids, p, Rule(grow=0)) < 0.3
+    usual = usual_rule([example(ids)], 0)
+    rule, reached, before = choose([(p, example(ids))], gap=0)
+    assert before == seg_and_ap(ids, p, usual)
     assert reached == seg_and_ap(ids, p, rule) > 0.9
     assert rule.seed > rule.threshold
     assert rule.grow == 0
+
+
+def test_summits_are_given_up_where_they_cut_what_belongs_together():
+    ids, p = touching_pairs()
+    pairs = (ids + 1) // 2
+    assert seg_and_ap(pairs, p, usual_rule([example(pairs)], 0)) < 0.5
+    rule, reached, _ = choose([(p, example(pairs))], gap=0)
+    assert not rule.seed > 0.7
+    assert reached > 0.9
+
+
+def test_the_usual_rule_suits_the_sizes_of_the_objects():
+    ids = np.zeros((100, 400), np.int32)
+    areas = [100 * (i + 1) for i in range(11)]
+    for i, area in enumerate(areas):
+        ids.ravel()[4000 * i // 2 : 4000 * i // 2 + area] = i + 1
+    assert np.bincount(ids.ravel())[1:].tolist() == areas
+    assert usual_rule([example(ids)], 3) == Rule(
+        seed=0.9, smooth=1.0, seed_size=60, min_size=20, grow=3
+    )
+    assert usual_rule([example(ids * 0)], 1).min_size == 0
 
 
 def test_several_pages_count_together():
@@ -55,9 +79,10 @@ def test_several_pages_count_together():
 def test_what_changes_nothing_stays_as_it_is():
     ids, _ = touching_pairs(3)
     perfect = np.where(np.where(ids % 2, ids, 0) > 0, 1, 0).astype(np.float32)
-    rule, reached, plain = choose([(perfect, example(np.where(ids % 2, ids, 0)))], gap=2)
-    assert rule == Rule(grow=2)
-    assert reached == plain == 1
+    alone = example(np.where(ids % 2, ids, 0))
+    rule, reached, before = choose([(perfect, alone)], gap=2)
+    assert rule == usual_rule([alone], 2)
+    assert reached == before == 1
     assert GAIN > 0
 
 
@@ -86,4 +111,5 @@ def test_without_validation_images_there_is_nothing_to_choose_on(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     images, labels = cells(tmp_path)
     done = train.train(images, labels, settings=tiny(instances=True, steps=4, val="none"))
-    assert "objects" not in checkpoint.load(done.folder / "best.safetensors").meta
+    stored = checkpoint.load(done.folder / "best.safetensors").meta["objects"]
+    assert Rule.from_dict(stored).seed == 0.9, "the usual rule"

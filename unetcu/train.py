@@ -29,7 +29,6 @@ from .errors import CheckpointError, UsageError
 from .files.paths import for_shell, shown
 from .memory import human, training_bytes
 from .training.loop import Loop, finished, saved_state
-from .training.objects import choose_rule
 from .training.prepare import network, prepare, seconds_a_step, total_steps
 from .training.rundir import RunFolder
 from .training.samples import Example
@@ -107,10 +106,6 @@ def train(
     run.note(*prepared.lines, *banner)
     _draw_weight_map(prepared.training[0], run)
     stop = loop.go()
-    if not stop.signal and settings.instances and loop.validation:
-        line = choose_rule(run.best, loop.validation, settings.gap, where)
-        _say(line)
-        run.note(line)
     _farewell(loop, run, stop.signal != 0)
     return Result(run.path, loop.rows, stop.exit_code)
 

@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..training.samples import Example, Tiles, balance, examples
 from ..training.settings import Settings
 from ..training.trainer import Trainer
-from ..training.validation import validate
+from ..training.validation import usual_rule, validate
 from ..unet import UNet
 
 BUILTIN_PAGES, BUILTIN_SIZE = 16, 320
@@ -56,7 +56,12 @@ class Prepared:
             "fingerprint": self.dataset.fingerprint(),
             "settings": self.settings.toml(),
             "unetcu": __version__,
-        }
+        } | self._objects()
+
+    def _objects(self) -> dict[str, Any]:
+        if not self.dataset.instances:
+            return {}
+        return {"objects": usual_rule(self.training, self.settings.gap).to_dict()}
 
 
 def prepare(images: Given, labels: Given, settings: Settings) -> Prepared:

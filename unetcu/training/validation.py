@@ -39,6 +39,7 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
     loss = weight = 0.0
     confusion = Confusion(np.zeros((net.classes, net.classes), np.int64))
     objects, first, seen = ObjectCounts(), None, set()
+    rule = usual_rule(examples, settings.gap)
     for e in examples:
         with np.errstate(over="ignore", invalid="ignore"):  # said in words below
             p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
@@ -57,7 +58,7 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
         seen.update(np.unique(predicted).tolist())
         confusion += Confusion.of(predicted, e.t, net.classes)
         if e.instances is not None:
-            found = label_instances(1 - p[..., 0], Rule(grow=settings.gap))
+            found = label_instances(1 - p[..., 0], rule)
             objects += ObjectCounts.of(found, e.instances)
     assert first is not None
     return Scores(
@@ -68,6 +69,21 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
         len(seen) == 1,
         first,
     )
+
+
+def usual_rule(examples: Sequence[Example], gap: int) -> Rule:
+    """How objects are found until a rule has been chosen (objects.choose): it suits their sizes."""
+    small = small_object(examples)
+    return Rule(seed=0.9, smooth=1.0, seed_size=round(0.3 * small), min_size=round(0.1 * small),
+                grow=gap)  # fmt: skip
+
+
+def small_object(examples: Sequence[Example]) -> float:
+    """The area in pixels that nine of ten objects exceed; 0 where there are none."""
+    sizes = [np.bincount(np.maximum(e.instances, 0).ravel())[1:] for e in examples
+             if e.instances is not None]  # fmt: skip
+    areas = np.concatenate([np.zeros(0, np.intp), *sizes])
+    return float(np.percentile(areas[areas > 0], 10)) if areas.any() else 0.0
 
 
 def inference_tile(depth: int, side: int) -> int:
