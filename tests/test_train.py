@@ -192,6 +192,13 @@ def test_the_length_of_a_run_and_of_an_epoch(files, monkeypatch):
     assert [r["step"] for r in go(files, epochs=1, batch=2).rows] == [8]
 
 
+def test_a_long_run_is_scored_about_so_often(files, monkeypatch):
+    monkeypatch.setattr(prepare, "MOST_EPOCHS", 3)
+    assert [r["step"] for r in go(files, steps=20).rows] == [6, 12, 18, 20]  # passes are of 3
+    assert [r["step"] for r in go(files, steps=10).rows] == [3, 6, 9, 10]
+    assert [r["step"] for r in go(files, epochs=5).rows] == [3, 6, 9, 12, 15]
+
+
 def test_init_from(files):
     first = go(files, lr=0.01)
     model = first.folder / "best.safetensors"

@@ -49,7 +49,7 @@ def plan(
         "inference_tile": tile,
         "inference_bytes": inference_bytes(net, tile, tile),
         "seconds_a_step": round(seconds, 4),
-        "steps_an_epoch": prepared.epoch_steps,
+        "steps_an_epoch": prepared.epoch_steps(total),
         "steps": total,
         "training_seconds": round(seconds * total, 1),
         "device": device.describe(on),

@@ -43,7 +43,7 @@ class Loop:
     ) -> None:
         self.trainer, self.settings, self.run, self.meta = trainer, trainer.settings, run, meta
         self.tiles, self.validation = Tiles(training, self.settings), validation
-        self.epoch_steps = epoch_steps(training, self.settings)
+        self.epoch_steps = epoch_steps(training, self.settings, trainer.total)
         self.rows: list[dict[str, Any]] = []
         self.best, self.since_best = math.inf, 0
         self.loss_sum, self.loss_count = 0.0, 0

@@ -23,6 +23,7 @@ from ..unet import UNet
 
 BUILTIN_PAGES, BUILTIN_SIZE = 16, 320
 DEFAULT_STEPS = 1000  # where no length is given
+MOST_EPOCHS = 50
 SHORTEST_EPOCH = 50  # tiles: fewer between two validations would mostly validate
 
 Given = str | os.PathLike[str] | None
@@ -39,10 +40,9 @@ class Prepared:
     validation: list[Example]
     lines: list[str]
 
-    @property
-    def epoch_steps(self) -> int:
-        """Steps of one epoch."""
-        return epoch_steps(self.training, self.settings)
+    def epoch_steps(self, total: float = 0) -> int:
+        """Steps of one epoch of a run of so many."""
+        return epoch_steps(self.training, self.settings, total)
 
     def meta(self, net: UNet) -> dict[str, Any]:
         """What a model file says about the data and how the network was trained."""
@@ -137,11 +137,17 @@ def network(prepared: Prepared, where: Device, start: Checkpoint | None) -> UNet
     return net
 
 
-def epoch_steps(examples: Sequence[Example], settings: Settings) -> int:
-    """Steps of an epoch: tiles enough to cover every image once, at least 50, over the batch."""
+def epoch_steps(examples: Sequence[Example], settings: Settings, total: float = 0) -> int:
+    """Steps of an epoch: tiles enough to cover every image once, at least 50, over the batch.
+
+    total: steps of a run whose length was not asked for in epochs; if it is long, an epoch is some
+    passes, as each ends with scoring the validation images: about MOST_EPOCHS remain.
+    """
     out = settings.tile_out
     tiles = sum(math.ceil(e.t.shape[0] / out) * math.ceil(e.t.shape[1] / out) for e in examples)
-    return math.ceil(max(SHORTEST_EPOCH, tiles) / settings.batch)
+    steps = math.ceil(max(SHORTEST_EPOCH, tiles) / settings.batch)
+    passes = 1 if settings.epochs is not None else round(total / steps / MOST_EPOCHS)
+    return steps * max(1, passes)
 
 
 def seconds_a_step(net: UNet, prepared: Prepared) -> float:
@@ -164,12 +170,16 @@ def seconds_a_step(net: UNet, prepared: Prepared) -> float:
 
 def total_steps(net: UNet, prepared: Prepared, seconds: float) -> int:
     """Steps of the whole run, from --steps, --epochs or --minutes."""
-    s, epoch = prepared.settings, prepared.epoch_steps
+    s, epoch = prepared.settings, prepared.epoch_steps()
     if s.steps is not None:
         return s.steps
     if s.minutes is None:
         return (s.epochs or math.ceil(DEFAULT_STEPS / epoch)) * epoch
-    return max(1, int(s.minutes * 60 / (seconds + _validating(net, prepared) / epoch)))
+    scoring = _validating(net, prepared)
+    for _ in range(3):  # how often it is scored depends on the length, and so on
+        total = s.minutes * 60 / (seconds + scoring / epoch)
+        epoch = prepared.epoch_steps(total)
+    return max(1, int(total))
 
 
 def _validating(net: UNet, prepared: Prepared) -> float:

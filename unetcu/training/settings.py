@@ -40,7 +40,8 @@ class Settings:
     epochs: int | None = _flag(
         None,
         "passes over the data; a pass has as many tiles as cover every image, at least 50 "
-        "(default: enough passes for 1000 steps)",
+        "(default: enough passes for 1000 steps). Each ends with scores; of a long run of given "
+        "steps or minutes several do",
         "-e",
         kind=int,
     )
