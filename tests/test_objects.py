@@ -7,6 +7,7 @@ from made_up_runs import cells, quick, tiny
 from unetcu import checkpoint, train
 from unetcu.scores.instances import Rule, label_instances
 from unetcu.scores.metrics import ObjectCounts
+from unetcu.training import objects
 from unetcu.training.objects import GAIN, choose
 from unetcu.training.samples import Example
 from unetcu.training.validation import usual_rule
@@ -94,6 +95,19 @@ def test_holes_are_filled_where_that_is_right():
         p[24:37, 80 * i + 22 : 80 * i + 35] = 0
     rule, _, _ = choose([(p, example(ids))], gap=0)
     assert rule.fill_holes
+
+
+def test_of_many_images_some_are_enough(monkeypatch):
+    ids, _ = touching_pairs(1)
+    many = [example(ids) for _ in range(10)]
+    assert len(objects._some(many)) == 10
+    monkeypatch.setattr(objects, "ENOUGH", 3 * ids.size)
+    found = objects._some(many)
+    assert len(found) == 3
+    assert found[0] is many[0]
+    assert found[-1] is many[-1]
+    monkeypatch.setattr(objects, "ENOUGH", 1)
+    assert len(objects._some(many)) == 1
 
 
 def test_train_stores_the_rule_and_says_so(tmp_path, monkeypatch, capsys):

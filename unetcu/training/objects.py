@@ -27,6 +27,7 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 SEEDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 SMOOTH = (0.0, 1.0, 2.0, 3.0)  # the second is tried with all levels and sizes
 SHARES = (0.03, 0.1, 0.3, 0.6)  # of the area of a small object: the least of a summit, of an object
+ENOUGH = 4_000_000  # pixels of validation images to try on
 GAIN = 1e-3  # a change must gain so much: what does not matter stays as it is
 
 
@@ -70,12 +71,19 @@ def _true(e: Example) -> NDArray[np.int32]:
     return e.instances
 
 
+def _some(examples: Sequence[Example]) -> list[Example]:
+    """As many, spread over all, as hold ENOUGH pixels, at least one: some fifty rules are tried."""
+    count = max(1, int(ENOUGH / np.mean([e.t.size for e in examples])))
+    chosen = np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int)
+    return [examples[i] for i in np.unique(chosen)]
+
+
 def choose_rule(model: Path, validation: Sequence[Example], gap: int, where: Device) -> str:
     """Choose the rule for a model file on these examples and write it into the file; say what."""
     saved = load(model)
     net = saved.network(where)
     pages = []
-    for e in progress(validation, "predicting validation images"):
+    for e in progress(_some(validation), "predicting validation images"):
         p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
         pages.append((1 - p[..., 0], e))
     rule, reached, before = choose(pages, gap)
