@@ -81,7 +81,7 @@ def one(args: argparse.Namespace, name: str, fold: int, seed: int) -> dict[str, 
         unetcu("train", "-o", run, "--resume")
     else:
         recipe = ["--recipe", name] if args.recipe else []
-        given = ["--instances"] if name != "membranes" else []
+        given = ["--instances"] if name != "membranes" and not args.recipe else []
         unetcu("train", files / "train.tif", files / "train-labels.tif", *given, *recipe, "-o", run,
                *(("--steps", args.steps) if args.steps else ("--minutes", args.minutes)),
                "--seed", seed, *args.flags)  # fmt: skip
