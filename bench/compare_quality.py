@@ -24,7 +24,8 @@ from unetcu.scores.isbi import THRESHOLDS, combine, score_page
 from unetcu.scores.metrics import ObjectCounts
 from unetcu.training.objects import choose
 from unetcu.training.prepare import Prepared, prepare
-from unetcu.training.settings import from_flags, recipe
+from unetcu.training.recipes import recipe
+from unetcu.training.settings import from_flags
 
 
 def scores(prepared: Prepared, tested: data.Dataset, predict: Predict) -> dict[str, float]:

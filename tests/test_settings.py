@@ -11,6 +11,7 @@ import pytest
 
 from unetcu import cli
 from unetcu.errors import DataError, UsageError
+from unetcu.training.recipes import recipe, recipes
 from unetcu.training.settings import (
     Settings,
     add_flags,
@@ -18,8 +19,6 @@ from unetcu.training.settings import (
     from_flags,
     quoted,
     read_toml,
-    recipe,
-    recipes,
 )
 
 # One value of each setting that is not its default.

@@ -23,7 +23,8 @@ from .data.labels import LabelError
 from .data.pairing import Name
 from .files.paths import for_shell
 from .tiles import border, nearest_valid
-from .training.settings import Settings, from_flags, recipe
+from .training.recipes import about, recipe
+from .training.settings import Settings, from_flags
 
 
 def check(
@@ -70,8 +71,8 @@ def check(
     warnings += survey.doubts(dataset)
     flags = _flags(dataset, options, objects, val, validation)
     if "recipe" in flags:
-        about = recipe(flags["recipe"]).read_text(encoding="utf-8").partition("\n")[0]
-        notes.append(f"this looks like what the recipe {flags['recipe']} is for: {about[2:]}")
+        name = flags["recipe"]
+        notes.append(f"this looks like what the recipe {name} is for: {about(recipe(name))}")
     sizes = Counter(f"{image.shape[0]} × {image.shape[1]}" for image in dataset.images)
     return {
         "images": {

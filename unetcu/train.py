@@ -30,9 +30,10 @@ from .files.paths import for_shell, shown
 from .memory import human, training_bytes
 from .training.loop import Loop, finished, saved_state
 from .training.prepare import network, prepare, seconds_a_step, total_steps
+from .training.recipes import about, recipe, recipes
 from .training.rundir import RunFolder
 from .training.samples import Example
-from .training.settings import Settings, add_flags, data_in, from_flags, recipe, recipes
+from .training.settings import Settings, add_flags, data_in, from_flags
 from .training.trainer import Trainer
 
 
@@ -158,12 +159,6 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _about(recipe: Path) -> str:
-    """What a recipe is for: its first line."""
-    first = recipe.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("# ").replace("%", "%%").rstrip(".")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("images", nargs="?", help="stack or folder of images (default: built-in)")
@@ -171,8 +166,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", help="the run's folder, a new one (default: runs/NAME-N)")
     parser.add_argument("--resume", action="store_true", help="continue the run in -o RUN")
     parser.add_argument("--init-from", metavar="MODEL", help="start from the weights of a model")
-    named = "; ".join(f"{name}: {_about(path)}" for name, path in recipes().items())
-    parser.add_argument("--recipe", metavar="NAME", help=f"settings for a kind of data. {named}")
+    named = "; ".join(f"{name}: {about(path)}" for name, path in recipes().items())
+    parser.add_argument("--recipe", metavar="NAME", help="settings for a kind of data. " + named)
     parser.add_argument(
         "--config",
         metavar="FILE",

@@ -189,19 +189,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*facts["names"], name, **how)
 
 
-def recipes() -> dict[str, Path]:
-    """The recipes that come with the package: name -> TOML file, whose first line says what for."""
-    folder = Path(__file__).parent.parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def recipe(name: str) -> Path:
-    """The file of a recipe. Raises UsageError, with the names there are, for another."""
-    if name not in recipes():
-        raise UsageError(f"--recipe {name} is not known: there are {', '.join(recipes())}")
-    return recipes()[name]
-
-
 def from_flags(args: argparse.Namespace, *files: Config | None) -> Settings:
     """Settings from TOML files, later ones first in rank, overridden by the flags typed."""
     known = {f.name for f in fields(Settings)}
