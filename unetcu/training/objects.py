@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint, load
-from ..device import Device
-from ..infer import whole
 from ..progress import progress
 from ..scores.instances import Rule, label_instances
 from ..scores.metrics import ObjectCounts
 from ..training.samples import Example
-from ..training.validation import inference_tile
+from ..training.validation import Predicted
 
 Probability = NDArray[np.float32]
 
@@ -76,16 +74,16 @@ def _sizes(e: Example) -> NDArray[np.intp]:
     return sizes[sizes > 0]
 
 
-def choose_rule(model: Path, validation: Sequence[Example], gap: int, where: Device) -> str:
-    """Choose the rule for a model file on these examples and write it into the file; say what."""
+def choose_rule(
+    model: Path, validation: Sequence[Example], predicted: Sequence[Predicted], gap: int
+) -> tuple[Rule, str]:
+    """Choose the rule for a model file by what it predicts on these examples, and write it into
+    the file: the rule, and a line that says what it is."""
     saved = load(model)
-    net = saved.network(where)
-    pages = []
-    for e in progress(validation, "predicting validation images"):
-        p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
-        pages.append((1 - p[..., 0], e))
+    pages = [(p.foreground, e) for p, e in zip(predicted, validation, strict=True)]
     rule, reached, plain = choose(pages, gap)
     Checkpoint(saved.weights, {**saved.meta, "objects": rule.to_dict()}).save(model, overwrite=True)
     usual, chosen = Rule(grow=gap).to_dict(), rule.to_dict()
     changed = ", ".join(f"{k} {v:g}" for k, v in chosen.items() if v != usual[k]) or "as usual"
-    return f"objects: {changed}; mean of SEG and AP50 {reached:.4f} (connected parts {plain:.4f})"
+    told = f"objects: {changed}; mean of SEG and AP50 {reached:.4f} (connected parts {plain:.4f})"
+    return rule, told
