@@ -61,8 +61,9 @@ def test_the_best_epoch_need_not_be_the_last(here, monkeypatch):
         return scores
 
     monkeypatch.setattr(loop, "validate", judge)
-    go(cells(here), instances=True, epochs=3)
+    go(cells(here), instances=True, epochs=4, patience=1)
     page = page_of()
+    assert "It stopped early: no new best in 1 epochs." in page.text
     assert page.source.count(">best: 2</text>") == 4
     assert "that of epoch 2 of 3" in page.text
     assert ["loss", 0.25] in [r[:2] for r in page.table("score", "value")]
@@ -113,9 +114,11 @@ def test_a_stopped_run_has_a_page_and_continued_that_of_an_undisturbed_one(here,
     page = page_of()
     assert "It was interrupted: 7 steps were planned." in page.text
     assert "trained for 4 steps" in page.text
+    assert "will be chosen when" in page.sections["How objects are found"]
     assert train(out="r", resume=True).exit_code == 0
     assert page_of().source == page_of("whole/r").source
     assert "interrupted" not in page_of().text
+    assert "is in the model file" in page_of().sections["How objects are found"]
 
 
 def test_a_finished_run_without_its_page_gets_it_when_resumed(here, capsys):

@@ -92,7 +92,7 @@ def write(
         none += "network was trained on, so none are given, and the newest model counts as best."
         parts += [section("Scores", el("p", none)), _course(loop)]
     if rule and images:
-        parts.append(_rule(rule))
+        parts.append(_rule(rule, chosen=not _interrupted(loop)))
     parts.append(weight_map(prepared.training[0], prepared.names[0][0], loop.settings))
     parts += again(loop, prepared, asked)
     parts.append(el("footer", el("p", f"Made by unetcu {__version__}; nothing was fetched or sent, "
@@ -109,11 +109,18 @@ def _summary(loop: Loop, prepared: Prepared) -> Markup:
         f"{_images(len(prepared.training))}",
         f" and judged on {_images(judged)} that it was not trained on." if judged else ".",
     ]  # fmt: skip
-    if s.patience is not None and loop.since_best >= s.patience:
-        parts.append(f" It stopped early: no new best in {s.patience} epochs.")
-    elif t.done < t.total:
+    if _interrupted(loop):
         parts.append(f" It was interrupted: {t.total} steps were planned.")
+    elif t.done < t.total:
+        parts.append(f" It stopped early: no new best in {s.patience} epochs.")
     return join(parts)
+
+
+def _interrupted(loop: Loop) -> bool:
+    """Whether steps are left to do, and not for want of patience."""
+    patience = loop.settings.patience
+    spent = patience is not None and loop.since_best >= patience
+    return loop.trainer.done < loop.trainer.total and not spent
 
 
 def _images(count: int) -> str:
@@ -232,12 +239,15 @@ def _names(dataset: Dataset) -> list[str]:
     return [f"class {k}{stored[k]}" for k in range(dataset.classes)]
 
 
-def _rule(rule: Rule) -> Markup:
+def _rule(rule: Rule, chosen: bool) -> Markup:
     found = rule.to_dict()
     rows = [(k.replace("_", " "), markup(f"{v:g}" if not isinstance(v, bool) else
              ("yes" if v else "no")), _RULE[k]) for k, v in found.items()]  # fmt: skip
-    told = "What is an object in the network's probability of foreground. The rule is in the model "
-    told += "file, and "
-    command = el("code", "predict --instances")
-    return section("How objects are found", el("p", told, command, " takes it."),
+    told: list[object] = ["What is an object in the network's probability of foreground. "]
+    if chosen:
+        told += ["The rule was chosen on the validation images and is in the model file: ",
+                 el("code", "predict --instances"), " takes it."]  # fmt: skip
+    else:
+        told.append("The rule will be chosen when the training has ended; until then it is this.")
+    return section("How objects are found", el("p", *told),
                    table(["", "value", "what it says"], rows, class_="plain"))  # fmt: skip
