@@ -12,7 +12,7 @@ from unetcu.training import prepare
 from unetcu.training.settings import Settings
 
 FILES = {"config.toml", "best.safetensors", "last.safetensors", "history.csv", "log.txt",
-         "progress.png"}  # fmt: skip
+         "progress.png", "report.html"}  # fmt: skip
 
 
 def tiny(**changes) -> Settings:

@@ -26,8 +26,9 @@ LAYERS = {
     "provers": "provers provers.*",
     "images": "files files.* data data.* synth synth.em synth.phase synth.shapes"
     " scores scores.* augment weightmap",
-    "models": "checkpoint pictures infer",
+    "models": "checkpoint colours pictures infer",
     "training": "training training.* memory outputs stackwise",
+    "reports": "report report.*",
     "commands": "train predict evaluate check plan kernels",
     "cli": "cli __main__ synth.__main__",
 }

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetcu import pictures
+from unetcu.colours import BLUE, GREEN, VERMILION
 from unetcu.errors import DataError
-from unetcu.pictures import VERMILION, curves
+from unetcu.pictures import curves
 
 
 def holds(picture, colour):
@@ -32,13 +32,13 @@ def test_curves_are_drawn_and_redrawn(tmp_path):
     path = tmp_path / "progress.png"
     curves([row(e) for e in range(1, 31)], path)
     first = drawn(path)
-    for colour in (pictures.BLUE, VERMILION):
+    for colour in (BLUE, VERMILION):
         assert holds(first[:, :480], colour) > 1e-4, "losses on the left"
         assert holds(first[:, 520:], colour) > 1e-4, "scores on the right"
-    assert holds(first, pictures.GREEN) == 0, "no objects, no curve of them"
+    assert holds(first, GREEN) == 0, "no objects, no curve of them"
     curves([row(e, matched=0.5, best=e < 4) for e in range(1, 31)], path)
     second = drawn(path)
-    assert holds(second[:, 520:], pictures.GREEN) > 1e-4
+    assert holds(second[:, 520:], GREEN) > 1e-4
     assert [p.name for p in tmp_path.iterdir()] == ["progress.png"]
 
     # The mark of the best epoch moves from the right edge to the left.

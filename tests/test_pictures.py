@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from unetcu.colours import PALETTE, SKY, VERMILION, YELLOW
 from unetcu.errors import ShapeError
-from unetcu.pictures import PALETTE, SKY, VERMILION, YELLOW, overlay, sample_panel
+from unetcu.pictures import overlay, sample_panel
 
 
 def holds(picture, colour):

@@ -32,7 +32,7 @@ def test_runs_are_numbered_and_no_old_one_is_used(here):
 def test_a_folder_of_ones_own_is_made_with_those_above_it(here):
     run = RunFolder.create(here / "a/b/c", "x")
     assert sorted(p.name for p in run.path.iterdir()) == ["samples"]
-    for file in (run.config, run.log, run.best, run.last, run.history, run.progress):
+    for file in (run.config, run.log, run.best, run.last, run.history, run.progress, run.report):
         assert file.parent == here / "a/b/c"
     assert {run.validation.parent, run.weight_map.parent} == {run.samples}
 
@@ -81,7 +81,7 @@ def test_what_a_killed_run_left_is_removed(here):
     run = RunFolder.create("r", "x")
     run.config.write_text("")
     run.last.write_text("")
-    for file in (run.best, run.last, run.history):
+    for file in (run.best, run.last, run.history, run.report):
 
         class Killed(BaseException):
             pass
@@ -94,7 +94,7 @@ def test_what_a_killed_run_left_is_removed(here):
             patch.setattr("os.replace", killed)
             with pytest.raises(Killed):
                 run.write(file, "half")
-    assert len(list(run.path.glob(".*"))) == 3
+    assert len(list(run.path.glob(".*"))) == 4
     RunFolder.existing("r")
     assert list(run.path.glob(".*")) == []
 

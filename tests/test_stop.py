@@ -15,7 +15,7 @@ from unetcu import checkpoint, train
 from unetcu.training import loop
 
 TRAIN = [sys.executable, "-W", "error", "-m", "unetcu.train"]
-FLAGS = ["--instances", "--depth", "1", "--base", "2", "--tile", "44", "--steps", "1000000"]
+FLAGS = ["--instances", "--depth", "1", "--base", "2", "--tile", "44", "--epochs", "20000"]
 
 
 def done() -> int:
@@ -68,10 +68,12 @@ def test_ctrl_c_then_sigterm_then_kill_and_it_still_goes_on(tmp_path, monkeypatc
         assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
         told = re.search(
             r"^stopped after step (\d+) of 1000000, all saved\n"
-            r"to continue: unetcu train -o r --resume\n\Z", err, re.M,
+            r"to continue: unetcu train -o r --resume\nlook at: r/report.html\n\Z", err, re.M,
         )  # fmt: skip
         assert told, err
         assert int(told[1]) == steps[-1]
+        page = Path("r/report.html").read_text("utf-8")
+        assert f"{steps[-1]:,}".replace(",", "&#8239;") + " steps" in page
     step = loop.Trainer.step
 
     def two_more(self, batch):

@@ -52,7 +52,7 @@ def test_the_folder_holds_what_is_documented_and_nothing_else(files, capsys):
     others = [line for line in out.splitlines() if not line.startswith("epoch ")]
     assert [line.split(":")[0] for line in others] == ["best model", "look at", "use it"]
     assert f"(epoch {best['epoch']})" in others[0]
-    assert os.path.join("runs", "images-1", "samples", "validation.png") in others[1]
+    assert others[1] == "look at: " + os.path.join("runs", "images-1", "report.html")
     log = (done.folder / "log.txt").read_text().splitlines()
     assert [line for line in log if line.startswith("epoch ")] == out.splitlines()[:3]
     assert [line for line in log if not line.startswith("epoch ")] == err.splitlines()
@@ -138,7 +138,6 @@ def test_without_validation_the_newest_is_best(files, capsys):
     assert [r["best"] for r in epochs(out)] == ["* newest"] * 2
     assert history(done.folder)[1]["iou"] == ""
     assert "validation: none" in err
-    assert "validation.png" not in out
     assert sorted(p.name for p in (done.folder / "samples").iterdir()) == ["weight_map.png"]
     last = checkpoint.load(done.folder / "last.safetensors")
     average = last.network("cpu").parameters.named(last.training["average"])

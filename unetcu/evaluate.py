@@ -5,6 +5,9 @@
   unetcu evaluate masks/ labels/                      class masks; folders are paired by name
   unetcu evaluate found.tif cells.tif --instances     both number the objects 1, 2, 3 ...
   unetcu evaluate predicted labels.tif --pages        what each page scores, too
+  unetcu evaluate predicted labels.tif --html scores.html --images images.tif
+                                                      a page with all scores, and with pictures
+                                                      of each page, the worst first
 
 The scores depend on what is compared, which is said first:
   always             pixel error (share of wrong pixels), IoU and Dice of each class
@@ -17,41 +20,21 @@ The scores depend on what is compared, which is said first:
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from .data.pairing import Name
 from .errors import UsageError
+from .files.atomic import atomic_path
 from .progress import progress
-from .scores.instances import Rule, label_instances
-from .scores.isbi import THRESHOLDS, PageScores, combine, score_page
-from .scores.metrics import Confusion, ObjectCounts, mean_of
-from .scores.predictions import Page, pair
-
-# What the table says of each score; per class "iou_0", "dice_0" and so on come beside these.
-MEANING = {
-    "pixel_error": ("pixel error", "share of wrong pixels"),
-    "iou": ("IoU", "intersection over union, mean over classes"),
-    "dice": ("Dice", "mean over classes"),
-    "v_rand": ("V_Rand", "1 is perfect; borders thinned, mean over pages"),
-    "v_info": ("V_Info", "1 is perfect; borders thinned, mean over pages"),
-    "rand_error": ("Rand error", "ISBI 2012: 0 is perfect; not thinned"),
-    "isbi_pixel_error": ("ISBI pixel error", "ISBI 2012: 1 - F-score of the foreground"),
-    "seg": ("SEG", "Cell Tracking Challenge: mean Jaccard of the true objects"),
-    "ap50": ("AP50", "TP / (TP + FP + FN) at IoU > 0.5, mean over pages"),
-    "matched": ("matched", "share of true objects matched one to one at IoU > 0.5"),
-}
-
-
-class _Counts(NamedTuple):
-    """What one page adds to the scores of all; None where it is not asked for."""
-
-    confusion: Confusion
-    objects: ObjectCounts | None
-    isbi: PageScores | None
+from .report.evaluation import page
+from .scores.isbi import THRESHOLDS, combine
+from .scores.meaning import MEANING
+from .scores.metrics import Confusion, ObjectCounts
+from .scores.pages import count, object_scores, pixel_scores
+from .scores.predictions import Compared, images_of, pair
 
 
 def evaluate(
@@ -62,12 +45,16 @@ def evaluate(
     instances: bool = False,
     ignore: int | None = None,
     threshold: float = 0.5,
+    html: str | os.PathLike[str] | None = None,
+    images: Name | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Everything `unetcu evaluate` prints, as plain dicts, lists, strings and numbers (JSON).
 
     prediction, truth: files or folders. classes, instances, ignore: how to read the truth, as in
     `data.load`. threshold: where a probability becomes a mask; the scores of ISBI 2012 choose
-    their own.
+    their own. html: write a page about it to this file, which must not be there yet (unless
+    `overwrite`); images: file or folder of what was predicted, to be shown on that page.
 
     "kind": what the prediction is, "probability", "classes" or "instances". "scores": of all pages
     together. "pages": the same of each, with its "name". A score that is not defined is None (IoU
@@ -76,21 +63,41 @@ def evaluate(
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: give a probability, from 0 to 1")
+    if html is None:
+        if images is not None or overwrite:
+            raise UsageError("--images and --overwrite are about the page of --html FILE: add that")
+        return _evaluate(prediction, truth, classes, instances, ignore, threshold)[0]
+    with atomic_path(html, overwrite=overwrite) as temporary:
+        planes = None if images is None else images_of(images, truth)
+        result, compared, counted = _evaluate(
+            prediction, truth, classes, instances, ignore, threshold
+        )
+        name = f"{_named(prediction)} against {_named(truth)}"
+        temporary.write_bytes(page(name, _what(result), result, compared, counted, planes))
+    return result
+
+
+def _evaluate(
+    prediction: Name,
+    truth: Name,
+    classes: int | None,
+    instances: bool,
+    ignore: int | None,
+    threshold: float,
+) -> tuple[dict[str, Any], Compared, Confusion]:
     compared = pair(prediction, truth, classes=classes, instances=instances, ignore=ignore)
     swept: Sequence[float] = ()
     if not instances and compared.classes == 2:
         swept = THRESHOLDS if compared.kind == "probability" else (0.5,)
-    counts = [
-        _count(page, compared.kind, compared.classes, instances, threshold, swept)
-        for page in progress(compared.pages, "scoring")
-    ]
-    scores = _pixel_scores(sum((c.confusion for c in counts[1:]), counts[0].confusion))
-    pages = [_pixel_scores(c.confusion) for c in counts]
+    counts = [count(p, compared, threshold, swept) for p in progress(compared.pages, "scoring")]
+    counted = sum((c.confusion for c in counts[1:]), counts[0].confusion)
+    scores = pixel_scores(counted)
+    pages = [pixel_scores(c.confusion) for c in counts]
     objects = [c.objects for c in counts if c.objects]
     if objects:
-        scores |= _object_scores(sum(objects, ObjectCounts()))
-        for page, of_page in zip(pages, objects, strict=True):
-            page |= _object_scores(of_page)
+        scores |= object_scores(sum(objects, ObjectCounts()))
+        for of_all, of_page in zip(pages, objects, strict=True):
+            of_all |= object_scores(of_page)
     best = {}
     if swept:
         isbi = combine([c.isbi for c in counts if c.isbi], swept)
@@ -101,7 +108,7 @@ def evaluate(
         names = {"rand": "rand_error", "pixel": "isbi_pixel_error"}
         if len(swept) > 1:
             best = {names.get(k, k): round(t, 6) for k, t in isbi.thresholds.items()}
-    return {
+    result = {
         "kind": compared.kind,
         "truth": "instances" if instances else "classes",
         "classes": compared.classes,
@@ -114,42 +121,16 @@ def evaluate(
         ],
         "notes": compared.notes,
     }
-
-
-def _count(
-    page: Page,
-    kind: str,
-    classes: int,
-    instances: bool,
-    threshold: float,
-    swept: Sequence[float],
-) -> _Counts:
-    predicted, truth = page.prediction, page.truth
-    isbi = score_page(predicted, truth, swept) if swept else None
-    if not instances:
-        chosen = (predicted > threshold).view(np.uint8) if kind == "probability" else predicted
-        return _Counts(Confusion.of(chosen, truth, classes), None, isbi)
-    ids = predicted if kind == "instances" else label_instances(predicted, Rule(threshold))
-    inside = np.where(truth < 0, -1, truth > 0)
-    return _Counts(
-        Confusion.of((ids > 0).view(np.uint8), inside), ObjectCounts.of(ids, truth), isbi
-    )
-
-
-def _pixel_scores(counted: Confusion) -> dict[str, float]:
-    iou, dice = counted.iou, counted.dice
-    scores = {"pixel_error": counted.pixel_error, "iou": mean_of(iou), "dice": mean_of(dice)}
-    for k in range(len(iou)):
-        scores |= {f"iou_{k}": float(iou[k]), f"dice_{k}": float(dice[k])}
-    return scores
-
-
-def _object_scores(counted: ObjectCounts) -> dict[str, float]:
-    return {"seg": counted.seg, "ap50": counted.ap50, "matched": counted.matched_share}
+    return result, compared, counted
 
 
 def _defined(scores: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(score) else score for name, score in scores.items()}
+
+
+def _named(file: Name) -> str:
+    """A file on the page: without its folders where it was named by its whole path."""
+    return os.path.basename(file) if os.path.isabs(file) else os.fsdecode(file)
 
 
 def table(result: dict[str, Any], pages: bool = False) -> str:
@@ -209,6 +190,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a probability above it is foreground (default: 0.5)",
     )
     parser.add_argument("--pages", action="store_true", help="the scores of each page, too")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write a page about it: scores and pictures, in one file"
+    )
+    parser.add_argument(
+        "--images", metavar="IMAGES", help="what was predicted, file or folder: shown on the page"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="write over the FILE of --html")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -221,6 +209,9 @@ def run(args: argparse.Namespace) -> int:
         instances=args.instances,
         ignore=args.ignore,
         threshold=args.threshold,
+        html=args.html,
+        images=args.images,
+        overwrite=args.overwrite,
     )
     if args.json:
         print(json.dumps(result, indent=2, allow_nan=False))

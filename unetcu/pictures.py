@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .colours import BLUE, GREEN, PALETTE, VERMILION, drawn, hatched, mistakes
 from .errors import ShapeError
 from .files.atomic import atomic_path
 
@@ -19,13 +20,8 @@ Array = NDArray[Any]
 Picture = NDArray[np.uint8]
 Line = tuple[tuple[int, int, int] | None, str]  # colour of a swatch, text
 
-ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)
-BLUE, VERMILION, PURPLE = (0, 114, 178), (213, 94, 0), (204, 121, 167)
-PALETTE = np.array([ORANGE, SKY, GREEN, YELLOW, PURPLE, VERMILION, BLUE], np.uint8)
-
 _SMALLEST, _LARGEST = 256, 640  # a panel's longer side in pixels
 _NOT_BEST = (None, "", 0, "0", "False")  # False == 0
-_NEAR = (1, 2, 3, 5)  # objects this close in a row or column are neighbours
 
 
 class _Panel(NamedTuple):
@@ -50,9 +46,9 @@ def sample_panel(
         raise ShapeError(f"a panel shows arrays of one height and width, not {shapes}")
     height, width = image.shape[:2]
     many = max(int(m.max(initial=0)) for m in maps[1:]) > 1
-    panels = [_Panel(_shown(image), "image", [(None, f"{height} x {width} pixels")])]
+    panels = [_Panel(visible(image), "image", [(None, f"{height} x {width} pixels")])]
     if truth is not None:
-        panels.append(_Panel(_classes(truth, many), "truth", _share(truth)))
+        panels.append(_Panel(_class_colours(truth, many), "truth", _share(truth)))
     gray = np.rint(np.nan_to_num(probability).clip(0, 1) * 255).astype(np.uint8)
     panels.append(_Panel(np.dstack([gray] * 3), "probability", [(None, "black 0, white 1")]))
     if truth is None:
@@ -71,20 +67,11 @@ def overlay(image: Array, labels: Array) -> Picture:
     """
     if labels.shape != image.shape[:2]:
         raise ShapeError(f"labels of shape {labels.shape} do not lie on an image {image.shape}")
-    picture = _shown(image)
-    inside = labels > 0
-    colours = PALETTE[_distinct(labels)][np.where(inside, labels, 0)]
-    edge = np.zeros(labels.shape, bool)
-    for axis in (0, 1):
-        differ = np.not_equal(*_shifted(labels, 1, axis))
-        one, other = _shifted(edge, 1, axis)
-        one |= differ
-        other |= differ
-    edge &= inside
-    fill = inside & ~edge
+    picture = visible(image)
+    colours, fill, edge = drawn(labels)
     picture[fill] = (picture[fill] * np.uint16(5) + colours[fill] * np.uint16(3)) // 8
     picture[edge] = colours[edge]
-    return _hatched(picture, labels < 0)
+    return hatched(picture, labels < 0)
 
 
 def curves(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -155,35 +142,7 @@ def _column(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _shifted(array: Array, steps: int, axis: int) -> tuple[Array, Array]:
-    """Two views whose elements at one index lie `steps` apart in the array."""
-    turned = np.moveaxis(array, axis, 0)
-    return turned[:-steps], turned[steps:]
-
-
-def _distinct(labels: Array) -> NDArray[np.intp]:
-    """Index into PALETTE of every label: its own number's, or the first that no neighbour has."""
-    count = max(1, int(labels.max(initial=0)) + 1)
-    pairs: set[tuple[int, int]] = set()
-    for axis in (0, 1):
-        for steps in _NEAR:
-            one, other = _shifted(labels, steps, axis)
-            meet = (one != other) & (one > 0) & (other > 0)
-            two = np.sort([one[meet], other[meet]], axis=0).astype(np.int64)
-            pairs.update(divmod(int(key), count) for key in np.unique(two[0] * count + two[1]))
-    smaller: dict[int, set[int]] = {}
-    for low, high in pairs:
-        smaller.setdefault(high, set()).add(low)
-    colours = (np.arange(count) - 1) % len(PALETTE)
-    for label in sorted(smaller):
-        taken = {int(colours[k]) for k in smaller[label]}
-        free = [c for c in range(len(PALETTE)) if c not in taken]
-        if colours[label] in taken and free:
-            colours[label] = free[0]
-    return colours
-
-
-def _shown(image: Array) -> Picture:
+def visible(image: Array) -> Picture:
     """Any image as RGB, percentiles 0.5 and 99.5 black and white; not 3 channels: their mean."""
     channels = image[..., None] if image.ndim == 2 else image
     pixels = channels.astype(np.float32)
@@ -197,18 +156,11 @@ def _shown(image: Array) -> Picture:
     return shown if shown.shape[2] == 3 else np.repeat(shown, 3, axis=2)
 
 
-def _hatched(picture: Picture, where: NDArray[np.bool_]) -> Picture:
-    """The picture with diagonal stripes in two grays where pixels are ignored."""
-    rows, columns = np.nonzero(where)
-    picture[rows, columns] = np.where((rows + columns) // 4 % 2, 150, 90)[:, None]
-    return picture
-
-
-def _classes(labels: Array, many: bool) -> Picture:
+def _class_colours(labels: Array, many: bool) -> Picture:
     """Classes in their colours on black; a single foreground class is white."""
     table = np.vstack([np.zeros((1, 3), np.uint8), PALETTE if many else np.full((7, 3), 255)])
     kinds = np.where(labels > 0, (labels - 1) % len(PALETTE) + 1, 0)
-    return _hatched(table[kinds].astype(np.uint8), labels < 0)
+    return hatched(table[kinds].astype(np.uint8), labels < 0)
 
 
 def _share(labels: Array) -> list[Line]:
@@ -218,21 +170,16 @@ def _share(labels: Array) -> list[Line]:
 
 def _errors(image: Array, truth: Array, prediction: Array) -> _Panel:
     """Where the prediction is wrong, in colour over the paled image."""
-    pale = _shown(image).mean(axis=2).astype(np.uint8) // 2 + 40
+    pale = visible(image).mean(axis=2).astype(np.uint8) // 2 + 40
     picture = np.dstack([pale] * 3)
     known = truth >= 0
-    kinds = [
-        ("false positive", VERMILION, (truth == 0) & (prediction > 0)),
-        ("false negative", SKY, (truth > 0) & (prediction == 0)),
-        ("wrong class", YELLOW, (truth > 0) & (prediction > 0) & (truth != prediction)),
-    ]
     lines: list[Line] = []
-    for name, colour, where in kinds:
+    for name, colour, where in mistakes(truth, prediction):
         picture[where] = colour
         share = int(where.sum()) / max(1, int(known.sum()))
         if share or name != "wrong class":
             lines.append((colour, f"{name} {share:.2%}"))
-    return _Panel(_hatched(picture, ~known), "errors", lines)
+    return _Panel(hatched(picture, ~known), "errors", lines)
 
 
 def _side_by_side(panels: list[_Panel]) -> Picture:

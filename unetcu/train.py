@@ -11,9 +11,11 @@
                                                       the paper's own network and optimizer
 
 Every epoch prints one line: losses, IoU, pixel error, share of objects matched, speed; a star
-marks the best so far. The run's folder holds the best model (best.safetensors), the curves
-(progress.png) and a picture of what it sees (samples/validation.png). Ctrl-C stops after the
-step, saves, and says how to continue. `unetcu check` tells which flags fit your data.
+marks the best so far. The run's folder holds the best model (best.safetensors) and, from the end of
+the run or its interruption on, report.html: scores, curves, pictures of every validation image and
+how to repeat it, one page for any browser. While it trains, look at progress.png and
+samples/validation.png. Ctrl-C stops after the step, saves, and says how to continue. `unetcu check`
+tells which flags fit your data.
 """
 
 import argparse
@@ -28,13 +30,18 @@ from .device import DEVICE_HELP
 from .errors import CheckpointError, UsageError
 from .files.paths import for_shell, shown
 from .memory import human, training_bytes
+from .report.again import Asked
+from .report.run import write as write_report
+from .training.interrupts import Interrupts
 from .training.loop import Loop, finished, saved_state
-from .training.prepare import network, prepare, seconds_a_step, total_steps
+from .training.objects import choose_rule
+from .training.prepare import Prepared, network, prepare, seconds_a_step, total_steps
 from .training.recipes import about, recipe, recipes
 from .training.rundir import RunFolder
 from .training.samples import Example
 from .training.settings import Settings, add_flags, data_in, from_flags
 from .training.trainer import Trainer
+from .training.validation import predictions, usual_rule
 
 
 class Result(NamedTuple):
@@ -61,7 +68,7 @@ def train(
     folder (default runs/NAME-N). init_from: a model file to start from. resume: continue the run
     in `out` with its own data and settings. Raises UnetcuError (see errors.py) for bad input.
     """
-    where, saved, start = device.device(on), None, None
+    where, saved, start, over = device.device(on), None, None, False
     if resume:
         if images or labels or init_from or settings:
             raise UsageError("--resume uses the run's own data and settings: give -o RUN alone")
@@ -69,7 +76,8 @@ def train(
         images, labels, settings = _of_run(run)
         saved = checkpoint.load(run.last)
         state = saved_state(saved, run.last)
-        if finished(state, settings):
+        over = finished(state, settings)
+        if over and run.report.is_file():  # without it, the run was killed before its very end
             _say(
                 f"{shown(run.path)} is finished, after step {state['done']}: nothing to continue; "
                 f"to train on, start a run with --init-from {for_shell(run.best)}"
@@ -84,6 +92,10 @@ def train(
         _say(line)
     net = network(prepared, where, start)
     meta = prepared.meta(net)
+    if init_from is not None:
+        meta["init_from"] = os.fsdecode(init_from)
+    if saved and "init_from" in saved.meta:
+        meta["init_from"] = saved.meta["init_from"]
     if saved and saved.meta.get("fingerprint") != meta["fingerprint"]:
         raise CheckpointError(f"{shown(run.path)} was trained on other data: the files changed")
 
@@ -106,8 +118,17 @@ def train(
         _say(line)
     run.note(*prepared.lines, *banner)
     _draw_weight_map(prepared.training[0], run)
-    stop = loop.go()
-    _farewell(loop, run, stop.signal != 0)
+    stop = Interrupts() if over else loop.go()
+    interrupted = bool(stop.signal) and loop.trainer.done < loop.trainer.total
+    if interrupted:
+        _say(f"stopped after step {loop.trainer.done} of {loop.trainer.total}, all saved")
+        _say(f"to continue: unetcu train -o {for_shell(run.path)} --resume")
+    if loop.rows:
+        _judge(loop, prepared, Asked(images, labels, on, meta.get("init_from")), not interrupted)
+        if interrupted:
+            _say(f"look at: {shown(run.report)}")
+    if not interrupted:
+        _farewell(loop, run)
     return Result(run.path, loop.rows, stop.exit_code)
 
 
@@ -139,19 +160,27 @@ def _draw_weight_map(example: Example, run: RunFolder) -> None:
     write_png(run.weight_map, picture(example.w), overwrite=True)
 
 
-def _farewell(loop: Loop, run: RunFolder, interrupted: bool) -> None:
-    if interrupted and loop.trainer.done < loop.trainer.total:
-        _say(f"stopped after step {loop.trainer.done} of {loop.trainer.total}, all saved")
-        _say(f"to continue: unetcu train -o {for_shell(run.path)} --resume")
-        return
+def _judge(loop: Loop, prepared: Prepared, asked: Asked, choose: bool) -> None:
+    """Predict the validation images with the best model, choose how objects are found, and write
+    the run's report."""
+    run, gap = loop.run, loop.settings.gap
+    predicted = predictions(run.best, loop.validation, loop.trainer.net.device)
+    rule = usual_rule(prepared.training, gap) if loop.settings.instances else None
+    if rule and choose and predicted:
+        rule, line = choose_rule(run.best, loop.validation, predicted, gap)
+        _say(line)
+        run.note(line)
+    write_report(loop, prepared, predicted, rule, asked)
+
+
+def _farewell(loop: Loop, run: RunFolder) -> None:
     best = next((r for r in reversed(loop.rows) if r["best"]), None)
     if best:
         told = [
             f"{k} {best[k]}" for k in ("val_loss", "iou", "pixel_error", "matched") if best[k] != ""
         ]
         print(f"best model: {shown(run.best)} (epoch {best['epoch']})  {'  '.join(told)}".rstrip())
-    pictures = [run.validation, run.progress] if loop.validation else [run.progress]
-    print(f"look at: {' and '.join(map(shown, pictures))}")
+    print(f"look at: {shown(run.report)}")
     print(f"use it:  unetcu predict -m {for_shell(run.best)} IMAGES -o OUT")
 
 

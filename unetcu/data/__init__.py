@@ -27,7 +27,7 @@ from ..files.images import Stack, open_stack
 from ..files.paths import shown
 from ..progress import progress
 
-__all__ = ["Dataset", "describe_split", "load", "split", "split_warnings"]
+__all__ = ["Dataset", "check_pair", "describe_split", "load", "split", "split_warnings"]
 
 HELD = 2**30  # bytes of images kept in memory; a larger set is decoded when it is used
 
@@ -109,7 +109,7 @@ def _open(pairs: Sequence[Pair]) -> _Pages:
     remarks: dict[str, list[str]] = {}
     for number, pair in enumerate(progress(pairs, "opening files")):
         image, label = map(open_stack, pair)
-        _check_pair(image, label)
+        check_pair(image, label)
         _check_alike(pages.images[0][0] if pages.images else image, image)
         pages.images += [(image, i) for i in range(image.pages)]
         pages.labels += [(label, i) for i in range(label.pages)]
@@ -123,8 +123,8 @@ def _open(pairs: Sequence[Pair]) -> _Pages:
     return pages
 
 
-def _check_pair(image: Stack, label: Stack) -> None:
-    """An image file and its label file must have the same pages of the same size."""
+def check_pair(image: Stack, label: Stack) -> None:
+    """An image file and its label file must have the same pages of the same size, or DataError."""
     if image.pages != label.pages:
         raise DataError(f"{shown(image.path)} has {_count(image.pages, 'page')} and "
                         f"{shown(label.path)} {label.pages}: every image needs one label of its "

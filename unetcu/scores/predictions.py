@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import check_pair
 from ..data.labels import interpret
-from ..data.pairing import SUFFIXES, Name, list_files
+from ..data.pairing import SUFFIXES, Name, find_pairs, list_files
 from ..errors import DataError
 from ..files.images import Stack, open_stack
 from ..files.paths import shown
@@ -122,6 +123,15 @@ class _Probabilities(Sequence[Page]):
             raise DataError(f"{self._names[index]} holds {low if low < 0 else high:.6g}: a "
                             "probability lies from 0 to 1")  # fmt: skip
         return Page(values, self._truth[index])
+
+
+def images_of(images: Name, truth: Name) -> list[Plane]:
+    """The image of each page of the truth. Raises DataError where they do not fit."""
+    of = {label: image for image, label in find_pairs(images, truth)[0]}
+    files = [(of[file], file) for file in _files(Path(truth))[0]]
+    for image, file in files:
+        check_pair(open_stack(image), open_stack(file))
+    return _planes([image for image, _ in files])
 
 
 # Values ------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from ..errors import CheckpointError, TrainingError
 from ..files.paths import shown
 from ..training.advice import advice
 from ..training.interrupts import Interrupts
-from ..training.objects import choose_rule
 from ..training.prepare import epoch_steps
 from ..training.rundir import COLUMNS, RunFolder
 from ..training.samples import Batch, Example, Tiles
@@ -106,7 +105,10 @@ class Loop:
 
     def _patience_spent(self) -> bool:
         patience = self.settings.patience
-        return patience is not None and self.since_best >= patience
+        if patience is None or self.since_best < patience:
+            return False
+        print(f"no new best in {patience} epochs: stopped early", file=sys.stderr)
+        return True
 
     def _end_epoch(self) -> None:
         t, before = self.trainer, self.rows[-1]["step"] if self.rows else 0
@@ -138,9 +140,8 @@ class Loop:
             meta = {**self.meta, "step": t.done, "scores": self._stored(scores)}
             Checkpoint(t.averaged(), meta).save(self.run.best, overwrite=True)
         self.run.write_history(self.rows)
-        told = self._last_words() if t.done == t.total or self._patience_spent() else []
-        self.save_last()  # after all that resuming writes anew: none goes without it
-        self._report(row, scores, told)
+        self.save_last()  # after the history, which resuming corrects: none goes without its row
+        self._report(row, scores)
         if scores:
             self._draw(scores)
 
@@ -150,17 +151,7 @@ class Loop:
         numbers = {k: v for k, v in vars(scores).items() if isinstance(v, float)}
         return {k: v for k, v in numbers.items() if math.isfinite(v)}
 
-    def _last_words(self) -> list[str]:
-        """At the end of the training: choose how objects are found; what there is to say."""
-        told = []
-        if self.trainer.done < self.trainer.total:
-            told.append(f"no new best in {self.settings.patience} epochs: stopped early")
-        if self.settings.instances and self.validation:
-            where = self.trainer.net.device
-            told.append(choose_rule(self.run.best, self.validation, self.settings.gap, where))
-        return told
-
-    def _report(self, row: dict[str, Any], scores: Scores | None, told: list[str]) -> None:
+    def _report(self, row: dict[str, Any], scores: Scores | None) -> None:
         from tqdm import tqdm
 
         shown = [f"{k} {v}" for k, v in row.items() if v != "" and k != "best"]
@@ -170,10 +161,9 @@ class Loop:
         with tqdm.external_write_mode():
             print(line, flush=True)
         self.run.note(line)
-        warned = advice(self.rows, scores is not None and scores.constant)
-        for text in [*(f"warning: {text}" for text in warned), *told]:
-            tqdm.write(text, file=sys.stderr)
-            self.run.note(text)
+        for text in advice(self.rows, scores is not None and scores.constant):
+            tqdm.write(f"warning: {text}", file=sys.stderr)
+            self.run.note(f"warning: {text}")
 
     def _draw(self, scores: Scores) -> None:
         from ..files.imagewrite import write_png

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint, load
-from ..device import Device
-from ..infer import whole
 from ..progress import progress
 from ..scores.instances import Rule, label_instances
 from ..scores.metrics import ObjectCounts
 from ..training.samples import Example
-from ..training.validation import inference_tile, small_object, usual_rule
+from ..training.validation import Predicted, small_object, usual_rule
 
 Probability = NDArray[np.float32]
 
@@ -71,22 +69,24 @@ def _true(e: Example) -> NDArray[np.int32]:
     return e.instances
 
 
-def _some(examples: Sequence[Example]) -> list[Example]:
+def _some(examples: Sequence[Example]) -> list[int]:
     """As many, spread over all, as hold ENOUGH pixels, at least one: some fifty rules are tried."""
     count = max(1, int(ENOUGH / np.mean([e.t.size for e in examples])))
     chosen = np.linspace(0, len(examples) - 1, min(count, len(examples))).round().astype(int)
-    return [examples[i] for i in np.unique(chosen)]
+    return np.unique(chosen).tolist()
 
 
-def choose_rule(model: Path, validation: Sequence[Example], gap: int, where: Device) -> str:
-    """Choose the rule for a model file on these examples and write it into the file; say what."""
+def choose_rule(
+    model: Path, validation: Sequence[Example], predicted: Sequence[Predicted], gap: int
+) -> tuple[Rule, str]:
+    """Choose the rule for a model file by what it predicts on these examples, and write it into
+    the file: the rule, and a line that says what it is."""
     saved = load(model)
-    net = saved.network(where)
-    pages = []
-    for e in progress(_some(validation), "predicting validation images"):
-        p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
-        pages.append((1 - p[..., 0], e))
+    pages = [(predicted[i].foreground, validation[i]) for i in _some(validation)]
     rule, reached, before = choose(pages, gap)
     Checkpoint(saved.weights, {**saved.meta, "objects": rule.to_dict()}).save(model, overwrite=True)
     told = ", ".join(f"{k} {v:g}" for k, v in rule.to_dict().items())
-    return f"objects: {told}; mean of SEG and AP50 {reached:.4f} (before choosing {before:.4f})"
+    return (
+        rule,
+        f"objects: {told}; mean of SEG and AP50 {reached:.4f} (before choosing {before:.4f})",
+    )

@@ -32,12 +32,13 @@ Given = str | os.PathLike[str] | None
 @dataclass
 class Prepared:
     """What a run trains with. settings: as given, with classes and instances as the data has them.
-    lines: what to tell the user."""
+    names: of the images of `training` and of `validation`. lines: what to tell the user."""
 
     dataset: Dataset
     settings: Settings
     training: list[Example]
     validation: list[Example]
+    names: tuple[list[str], list[str]]
     lines: list[str]
 
     def epoch_steps(self, total: float = 0) -> int:
@@ -77,7 +78,8 @@ def prepare(images: Given, labels: Given, settings: Settings) -> Prepared:
     weights = balance(dataset, chosen, settings)
     training = examples(dataset, chosen, settings, weights)
     validation = examples(dataset, kept, settings, weights)
-    return Prepared(dataset, settings, training, validation, lines)
+    names = [dataset.names[i] for i in chosen], [dataset.names[i] for i in kept]
+    return Prepared(dataset, settings, training, validation, names, lines)
 
 
 def load(images: Given, labels: Given, settings: Settings) -> Dataset:

@@ -1,5 +1,6 @@
 """The folder of a training run: what is in it, and how it is written.
 
+report.html         scores, curves, pictures of every validation image: open it in a browser
 config.toml         the settings; `train --config` makes the same run again
 best.safetensors    the weights that did best on the validation images: use this one
 last.safetensors    the newest state, with all that `train -o RUN --resume` needs
@@ -34,6 +35,7 @@ class RunFolder:
         self.config, self.log = path / "config.toml", path / "log.txt"
         self.best, self.last = path / "best.safetensors", path / "last.safetensors"
         self.history, self.progress = path / "history.csv", path / "progress.png"
+        self.report = path / "report.html"
         self.samples = path / "samples"
         self.validation = self.samples / "validation.png"
         self.weight_map = self.samples / "weight_map.png"
@@ -78,7 +80,7 @@ class RunFolder:
                     f"{shown(out)} cannot be resumed: {file.name} is not in it; "
                     "start anew without --resume"
                 )
-        for file in (run.best, run.last, run.history):
+        for file in (run.best, run.last, run.history, run.report):
             remove_stale(file)
         run.samples.mkdir(exist_ok=True)
         return run

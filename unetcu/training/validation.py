@@ -3,12 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import load
+from ..device import Device
 from ..errors import TrainingError
 from ..infer import whole
+from ..progress import progress
 from ..scores.instances import Rule, label_instances
 from ..scores.metrics import Confusion, ObjectCounts, mean_of
 from ..tiles import border, valid_sizes
@@ -84,6 +89,24 @@ def small_object(examples: Sequence[Example]) -> float:
              if e.instances is not None]  # fmt: skip
     areas = np.concatenate([np.zeros(0, np.intp), *sizes])
     return float(np.percentile(areas[areas > 0], 10)) if areas.any() else 0.0
+
+
+class Predicted(NamedTuple):
+    """What a network says of one image: foreground (H, W) float32, 1 - p(background); classes
+    (H, W) uint8, the most probable class of each pixel."""
+
+    foreground: NDArray[np.float32]
+    classes: NDArray[np.uint8]
+
+
+def predictions(model: Path, examples: Sequence[Example], where: Device) -> list[Predicted]:
+    """What the network of a model file says of every example, in the tiles of `validate`."""
+    net = load(model).network(where)
+    found = []
+    for e in progress(examples, "predicting validation images"):
+        p = whole(net, e.x, inference_tile(net.depth, max(e.t.shape)))
+        found.append(Predicted(1 - p[..., 0], p.argmax(axis=2).astype(np.uint8)))
+    return found
 
 
 def inference_tile(depth: int, side: int) -> int:
