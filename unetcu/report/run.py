@@ -178,7 +178,7 @@ def _course(loop: Loop) -> Markup:
             x_name="epoch", y_name="weighted cross entropy", log=True, best=best,
         ),
         chart(
-            "Scores on the validation images; objects as connected parts",
+            "Scores on the validation images; objects by the rule as it was before choosing",
             [line("IoU", "iou", "blue"), line("objects matched", "matched", "green", True)],
             x_name="epoch", y_name="IoU, share of objects", high=1, best=best,
         ),
