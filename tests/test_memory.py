@@ -94,7 +94,7 @@ def alone(work, count, name, native="1"):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("this system does not tell a process's peak")
     if cpu._region() is None:
-        pytest.skip("no region of memory can be had here")
+        pytest.skip("the system refuses the address space of a region")
     command = [sys.executable, "-c", ALONE, json.dumps([work, count, *NETS[name]])]
     environment = {**os.environ, "UNETCU_NATIVE": native}
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
@@ -185,7 +185,7 @@ def test_a_larger_batch_needs_more_and_no_more_than_that_many_times():
 def test_probabilities_of_many_classes_count(monkeypatch):
     fresh = region()
     if fresh is None or device("cpu").native(np.float32) is None:
-        pytest.skip("NumPy takes memory elsewhere")
+        pytest.skip("without the compiled module there is no region to rehearse")
     monkeypatch.setattr(cpu, "_region", lambda: fresh)
     told, net = [], UNet(1, 2, 1, 40)
     needed = rehearsal.Rehearsal.needed.fget
