@@ -109,14 +109,32 @@ def test_of_many_images_some_are_enough(monkeypatch):
     assert len(objects._some(many)) == 1
 
 
-def test_train_stores_the_rule_and_says_so(tmp_path, monkeypatch, capsys):
+def test_train_stores_the_rule_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):
     quick(monkeypatch)
     monkeypatch.chdir(tmp_path)
     images, labels = cells(tmp_path)
-    done = train.train(images, labels, settings=tiny(instances=True, steps=4))
-    assert "objects: " in capsys.readouterr().err
+    kept = []
+
+    def seen(model, validation, predicted, gap):
+        kept.extend(zip(predicted, validation, strict=True))
+        return choose_rule(model, validation, predicted, gap)
+
+    choose_rule = train.choose_rule
+    monkeypatch.setattr(train, "choose_rule", seen)
+    monkeypatch.setattr(objects, "ENOUGH", 1)
+    done = train.train(images, labels, settings=tiny(instances=True, steps=4, val="0.5"))
+    out, err = capsys.readouterr()
+    assert "objects: " in err
     stored = checkpoint.load(done.folder / "best.safetensors").meta["objects"]
-    assert Rule.from_dict(stored).to_dict() == stored
+    rule = Rule.from_dict(stored)
+    assert rule.to_dict() == stored
+    assert len(kept) == 2, "scored are all, however few the rule was chosen on"
+    counts = [ObjectCounts.of(label_instances(p.foreground, rule), e.instances) for p, e in kept]
+    total = counts[0] + counts[1]
+    line = next(line for line in out.splitlines() if line.startswith("best model: "))
+    assert line.endswith(
+        f"SEG {total.seg:.4f}  AP50 {total.ap50:.4f}  matched {total.matched_share:.4f}"
+    )
 
 
 def test_without_validation_images_there_is_nothing_to_choose_on(tmp_path, monkeypatch):

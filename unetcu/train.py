@@ -123,12 +123,14 @@ def train(
     if interrupted:
         _say(f"stopped after step {loop.trainer.done} of {loop.trainer.total}, all saved")
         _say(f"to continue: unetcu train -o {for_shell(run.path)} --resume")
-    if loop.rows:
-        _judge(loop, prepared, Asked(images, labels, on, meta.get("init_from")), not interrupted)
-        if interrupted:
-            _say(f"look at: {shown(run.report)}")
+    asked = Asked(images, labels, on, meta.get("init_from"))
+    told = _judge(loop, prepared, asked, not interrupted) if loop.rows else ""
     if not interrupted:
-        _farewell(loop, run)
+        print(told)
+        print(f"look at: {shown(run.report)}")
+        print(f"use it:  unetcu predict -m {for_shell(run.best)} IMAGES -o OUT")
+    elif loop.rows:
+        _say(f"look at: {shown(run.report)}")
     return Result(run.path, loop.rows, stop.exit_code)
 
 
@@ -160,28 +162,23 @@ def _draw_weight_map(example: Example, run: RunFolder) -> None:
     write_png(run.weight_map, picture(example.w), overwrite=True)
 
 
-def _judge(loop: Loop, prepared: Prepared, asked: Asked, choose: bool) -> None:
+def _judge(loop: Loop, prepared: Prepared, asked: Asked, choose: bool) -> str:
     """Predict the validation images with the best model, choose how objects are found, and write
-    the run's report."""
+    the run's report: a line that says which model is best and how good it is."""
     run, gap = loop.run, loop.settings.gap
+    best = [r for r in loop.rows if r["best"]][-1]
+    told = {k: f"{best[k]}" for k in ("val_loss", "iou", "pixel_error") if best[k] != ""}
     predicted = predictions(run.best, loop.validation, loop.trainer.net.device)
     rule = usual_rule(prepared.training, gap) if loop.settings.instances else None
     if rule and choose and predicted:
-        rule, line = choose_rule(run.best, loop.validation, predicted, gap)
+        rule, line, objects = choose_rule(run.best, loop.validation, predicted, gap)
         _say(line)
         run.note(line)
+        scores = {"SEG": objects.seg, "AP50": objects.ap50, "matched": objects.matched_share}
+        told |= {k: f"{v:.4f}" for k, v in scores.items()}
     write_report(loop, prepared, predicted, rule, asked)
-
-
-def _farewell(loop: Loop, run: RunFolder) -> None:
-    best = next((r for r in reversed(loop.rows) if r["best"]), None)
-    if best:
-        told = [
-            f"{k} {best[k]}" for k in ("val_loss", "iou", "pixel_error", "matched") if best[k] != ""
-        ]
-        print(f"best model: {shown(run.best)} (epoch {best['epoch']})  {'  '.join(told)}".rstrip())
-    print(f"look at: {shown(run.report)}")
-    print(f"use it:  unetcu predict -m {for_shell(run.best)} IMAGES -o OUT")
+    scored = "  ".join(f"{k} {v}" for k, v in told.items())
+    return f"best model: {shown(run.best)} (epoch {best['epoch']})  {scored}".rstrip()
 
 
 def _say(line: str) -> None:

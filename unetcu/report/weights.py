@@ -19,6 +19,9 @@ def weight_map(example: Example, name: str, settings: Settings) -> Markup:
     """The section about the weights of the loss, shown on one training image."""
     from PIL import Image
 
+    told = _told(example, settings)
+    if settings.weight_map == "none":
+        return section("What counts in training", *told)
     size = reduced_size(example.t.shape, LARGE)
     weights = Image.fromarray(example.w).resize(size[::-1], Image.Resampling.BOX)
     pictures = [
@@ -31,7 +34,7 @@ def weight_map(example: Example, name: str, settings: Settings) -> Markup:
         el("figcaption", "Left ", el("b", name), ", right the weight of each of its pixels in the "
            "loss; black is 0, yellow the largest weight of this image, as the scale says."),
     )  # fmt: skip
-    return section("What counts in training", *_told(example, settings), figure)
+    return section("What counts in training", *told, figure)
 
 
 def _told(example: Example, s: Settings) -> list[Markup]:

@@ -29,10 +29,15 @@ ENOUGH = 4_000_000  # pixels of validation images to try on
 GAIN = 1e-3  # a change must gain so much: what does not matter stays as it is
 
 
-def score(pages: Sequence[tuple[Probability, Example]], rule: Rule) -> float:
-    """The mean of SEG and AP50 over pages of (probability of foreground, example)."""
+def counted(pages: Sequence[tuple[Probability, Example]], rule: Rule) -> ObjectCounts:
+    """Objects found by a rule, over pages of (probability of foreground, example)."""
     counts = [ObjectCounts.of(label_instances(p, rule), _true(e)) for p, e in pages]
-    total = sum(counts, ObjectCounts())
+    return sum(counts, ObjectCounts())
+
+
+def score(pages: Sequence[tuple[Probability, Example]], rule: Rule) -> float:
+    """The mean of SEG and AP50, what a rule is chosen by."""
+    total = counted(pages, rule)
     return float(np.nan_to_num((total.seg + total.ap50) / 2))
 
 
@@ -78,15 +83,17 @@ def _some(examples: Sequence[Example]) -> list[int]:
 
 def choose_rule(
     model: Path, validation: Sequence[Example], predicted: Sequence[Predicted], gap: int
-) -> tuple[Rule, str]:
+) -> tuple[Rule, str, ObjectCounts]:
     """Choose the rule for a model file by what it predicts on these examples, and write it into
-    the file: the rule, and a line that says what it is."""
+    the file: the rule, a line that says what it is, and how the objects of all examples are found
+    by it."""
     saved = load(model)
-    pages = [(predicted[i].foreground, validation[i]) for i in _some(validation)]
-    rule, reached, before = choose(pages, gap)
+    pages = [(p.foreground, e) for p, e in zip(predicted, validation, strict=True)]
+    rule, reached, before = choose([pages[i] for i in _some(validation)], gap)
     Checkpoint(saved.weights, {**saved.meta, "objects": rule.to_dict()}).save(model, overwrite=True)
     told = ", ".join(f"{k} {v:g}" for k, v in rule.to_dict().items())
     return (
         rule,
         f"objects: {told}; mean of SEG and AP50 {reached:.4f} (before choosing {before:.4f})",
+        counted(pages, rule),
     )
