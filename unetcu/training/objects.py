@@ -24,7 +24,8 @@ Probability = NDArray[np.float32]
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 SEEDS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 SMOOTH = (0.0, 1.0, 2.0, 3.0)  # the second is tried with all levels and sizes
-SHARES = (0.03, 0.1, 0.3, 0.6)  # of the area of a small object: the least of a summit, of an object
+# Of the area of a small object: the least of a summit, of an object.
+SHARES = (0.03, 0.1, 0.2, 0.3, 0.6, 0.8)
 ENOUGH = 4_000_000  # pixels of validation images to try on
 GAIN = 1e-3  # a change must gain so much: what does not matter stays as it is
 
