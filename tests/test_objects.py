@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tifffile
+from made_up_files import put
 from made_up_runs import cells, quick, tiny
 
 from unetcu import checkpoint, train
@@ -135,6 +137,25 @@ def test_train_stores_the_rule_and_says_how_good_it_is(tmp_path, monkeypatch, ca
     assert line.endswith(
         f"SEG {total.seg:.4f}  AP50 {total.ap50:.4f}  matched {total.matched_share:.4f}"
     )
+
+
+def test_validation_images_without_objects_are_nothing_to_choose_on(tmp_path, monkeypatch, capsys):
+    quick(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    images, labels = cells(tmp_path)
+    ids = tifffile.imread(labels)
+    ids[3] = 0
+    put(labels, ids)
+    done = train.train(images, labels, settings=tiny(instances=True, steps=4, val="pages 3"))
+    err = capsys.readouterr().err
+    assert "warning: the validation images hold no foreground" in err
+    assert "objects: " not in err
+    stored = Rule.from_dict(checkpoint.load(done.folder / "best.safetensors").meta["objects"])
+    assert stored == usual_rule([example(page.astype(np.int32)) for page in ids[:3]], 1)
+    assert stored.min_size > 0
+    page = (done.folder / "report.html").read_text()
+    assert "No validation image holds an object" in page
+    assert "was chosen on" not in page
 
 
 def test_without_validation_images_there_is_nothing_to_choose_on(tmp_path, monkeypatch):

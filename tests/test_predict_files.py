@@ -7,6 +7,7 @@ from predictset import expected, pages, save_model, stack_file
 
 from unetcu import checkpoint
 from unetcu.cli import main
+from unetcu.errors import UsageError
 from unetcu.evaluate import evaluate
 from unetcu.predict import predict
 from unetcu.scores.instances import Rule, label_instances
@@ -71,7 +72,7 @@ def test_whole_probabilities_are_scored_as_probabilities(tmp_path, dtype):
         assert whole["scores"][name] == pytest.approx(score, abs=0.02)
 
 
-def test_objects_are_found_by_the_rule_in_the_model(tmp_path):
+def test_objects_are_found_by_the_rule_in_the_model(tmp_path, capsys):
     plain = save_model(tmp_path / "m.safetensors", instances=True)
     saved = checkpoint.load(plain)
     image = pages(9, 1, 60, 70)
@@ -94,6 +95,11 @@ def test_objects_are_found_by_the_rule_in_the_model(tmp_path):
     assert not np.array_equal(ids, found("m.safetensors")[0])
     ids, p = found("ruled.safetensors", min_size=30)
     assert np.bincount(ids.ravel())[1:].min() >= 30
+    assert "not below" not in capsys.readouterr().err
+    found("ruled.safetensors", threshold=rule.seed)
+    assert f"is not below {rule.seed:g}" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--instances"):
+        predict(tmp_path / "m.safetensors", file, tmp_path / "no", min_size=3)
 
 
 @pytest.mark.parametrize(

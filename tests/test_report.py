@@ -4,7 +4,9 @@ import re
 import shlex
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 from made_up_files import discs, put
 from made_up_runs import cells, history, quick, tiny, weights
 from pagecheck import checked
@@ -178,6 +180,17 @@ def test_a_model_to_start_from_is_in_the_command_also_after_a_stop(here):
     stopped(4, lambda: train(*files, out="r", settings=settings, init_from=start))
     train(out="r", resume=True)
     assert page_of().texts["pre"].endswith(f" --init-from {start}")
+    assert cli.main(["train", "--config", "r/config.toml", "-o", "again"]) == 0
+    assert weights(here / "again/best.safetensors") == weights(here / "r/best.safetensors")
+
+
+def test_a_negative_value_is_a_value_in_the_command(here):
+    images, labels = cells(here)
+    ids = tifffile.imread(labels).astype(np.int16)
+    ids[:, :3] = -1
+    go([images.name, put(here / "n.tif", ids).name], instances=True, ignore=-1, steps=1)
+    words = shlex.split(page_of().texts["pre"])
+    assert cli.main([*words[1:], "-o", "again"]) == 0
 
 
 HOSTILE = [("<∕script><b>&quot;' x='1\n\u202e.tif", "<∕script><b>&quot;' x='1\\n\\u202e.tif")]

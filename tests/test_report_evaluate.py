@@ -140,6 +140,9 @@ def test_nothing_is_written_over_unless_asked(files, capsys):
         (["p.tif", "t.tif", "--instances", "--html", "e.html", "--images", "short.tif"], "3 pages"),
         (["p.tif", "t.tif", "--instances", "--html", "e.html", "--images", "none.tif"], "none.tif"),
         (["p.tif", "none.tif", "--instances", "--html", "e.html"], "none.tif"),
+        (["p.tif", "t.tif", "--instances", "--html", "t.tif", "--overwrite"], "written over"),
+        (["p.tif", ".", "--instances", "--html", "./t.tif", "--overwrite"], "written over"),
+        (["p.tif", "t.tif", "--html", "i.tif", "--images", "i.tif", "--overwrite"], "written over"),
     ],
 )
 def test_what_is_refused_leaves_no_file(files, capsys, words, says):

@@ -13,6 +13,7 @@ from unetcu.report.panels import (
     MOST,
     SMALL,
     Shown,
+    class_swatch,
     data_uri,
     figures,
     legend,
@@ -36,8 +37,8 @@ def scene(side=300, image=True):
     return Shown(gray if image else None, truth, found, truth, found, "A caption")
 
 
-def drawn(*all_shown):
-    page = Page(str(figures(all_shown, len(all_shown))).encode())
+def drawn(*all_shown, objects=True):
+    page = Page(str(figures(all_shown, len(all_shown), objects)).encode())
     return page, {a["id"]: decoded(a["href"]) for a in page.of("image")}
 
 
@@ -95,6 +96,17 @@ def test_objects_have_outlines_and_neighbours_differ():
     assert layer[0, 0, 3] == 0
 
 
+def test_a_class_has_the_colour_of_the_legend_whatever_is_beside_it():
+    classes = np.ones((60, 60), np.int64)
+    classes[:, 30:] = 8  # the palette's first colour again
+    _, pictures = drawn(Shown(classes * 0.0, classes, classes, classes, classes, ""), objects=False)
+    layer = pictures["image-1-truth"]
+    assert {tuple(c) for c in layer[layer[..., 3] > 0][:, :3].tolist()} == {
+        tuple(PALETTE[0].tolist())
+    }
+    assert class_swatch(8) == class_swatch(1)
+
+
 @pytest.mark.parametrize(
     ("shape", "side", "size"),
     [((300, 300), 384, (300, 300)), ((768, 500), 384, (384, 250)), ((2, 5000), 256, (1, 256)),
@@ -131,11 +143,11 @@ def test_the_most_images_take_a_few_megabytes_even_of_noise(channels, most):
     labels = rng.integers(0, 4, noise.shape[:2])
     labels = np.kron(labels[::8, ::8], np.ones((8, 8), int))[: SMALL + 40, : SMALL + 40]
     shown = Shown(noise, labels, labels.T, labels > 0, labels.T > 0, "")
-    made = figures([shown] * MOST, MOST)
+    made = figures([shown] * MOST, MOST, objects=False)
     assert len(made) < most
     sizes = {a["width"] for a in Page(made.encode()).of("image")}
     assert sizes == {str(SMALL)}
-    few = figures([shown], FEW)
+    few = figures([shown], FEW, objects=False)
     assert {a["width"] for a in Page(few.encode()).of("image")} == {str(SMALL + 40)}
 
 

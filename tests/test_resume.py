@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,48 @@ def test_a_signal_at_the_last_step_loses_nothing(files, capsys, number):
     assert "best model" in out
     assert "to continue" not in err
     go(files, "whole")
+    assert state(Path("r")) == state(Path("whole"))
+
+
+def test_interrupted_while_it_is_judged_the_rest_is_made_up_for(files, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    stopped(4, lambda: go(files, "r"))
+    assert Path("r/report.html").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("unetcu.train.choose_rule", interrupted)
+        assert train(out="r", resume=True).exit_code == 130
+    assert capsys.readouterr().err.endswith("to go on: unetcu train -o r --resume\n")
+    assert train(out="r", resume=True).exit_code == 0
+    go(files, "whole")
+    assert state(Path("r")) == state(Path("whole"))
+    assert page_bytes("r") == page_bytes("whole")
+
+
+def page_bytes(run):
+    page = Path(run, "report.html").read_text()
+    return page.replace(f"<h1>{run}</h1>", "").replace(f"<title>{run}:", "<title>")
+
+
+def test_a_signal_when_patience_is_spent_stops_nothing(files, capsys, monkeypatch):
+    validate, seen = loop.validate, []  # seen: 0, 1 of the first run, 3, 4 of the second
+
+    def worse(net, examples, settings):
+        seen.append(net)
+        if len(seen) == 5:  # the second epoch of the second run
+            signal.raise_signal(signal.SIGINT)
+        return replace(validate(net, examples, settings), loss=(len(seen) - 1) % 3)
+
+    monkeypatch.setattr(loop, "validate", worse)
+    whole = go(files, "whole", patience=1)
+    assert [r["step"] for r in whole.rows] == [3, 6], "stopped early"
+    seen[:] = [None] * 3
+    capsys.readouterr()
+    assert go(files, "r", patience=1).exit_code == 130
+    out, err = capsys.readouterr()
+    assert "best model" in out
+    assert "to continue" not in err
     assert state(Path("r")) == state(Path("whole"))
 
 

@@ -7,8 +7,9 @@ import pytest
 from made_up_runs import history
 
 from unetcu.errors import DataError, UsageError
+from unetcu.training.config import data_in
 from unetcu.training.rundir import COLUMNS, RunFolder
-from unetcu.training.settings import Settings, data_in, from_flags
+from unetcu.training.settings import Settings, from_flags
 
 
 @pytest.fixture
@@ -108,9 +109,9 @@ def test_config_holds_the_settings_and_any_name(here, name):
     run = RunFolder.create("r", "x")
     settings = Settings(lr=0.25, steps=3)
     run.write_config(settings.toml(), name, None)
-    assert data_in(run.config) == (name, None)
+    assert data_in(run.config) == (name, None, None)
     run.write_config(settings.toml(), name, "labels " + name)
-    assert data_in(run.config) == (name, "labels " + name)
+    assert data_in(run.config) == (name, "labels " + name, None)
     from argparse import Namespace
 
     assert from_flags(Namespace(), run.config) == settings

@@ -11,15 +11,9 @@ import pytest
 
 from unetcu import cli
 from unetcu.errors import DataError, UsageError
+from unetcu.training.config import data_in, quoted, read_toml
 from unetcu.training.recipes import recipe, recipes
-from unetcu.training.settings import (
-    Settings,
-    add_flags,
-    data_in,
-    from_flags,
-    quoted,
-    read_toml,
-)
+from unetcu.training.settings import Settings, add_flags, from_flags
 
 # One value of each setting that is not its default.
 OTHER = {
@@ -88,9 +82,9 @@ def test_flags_win_over_the_file_and_a_length_replaces_the_files(tmp_path):
     assert parsed(["--lr", "0.5"], file) == Settings(steps=5, lr=0.5, instances=True)
     assert parsed(["-e", "2"], file) == Settings(epochs=2, lr=0.25, instances=True)
     assert parsed(["--no-instances", "--minutes", "2"], file) == Settings(minutes=2, lr=0.25)
-    assert data_in(file) == ("a.tif", "b.tif")
-    file.write_text('images = "a"')
-    assert data_in(file) == ("a", None)
+    assert data_in(file) == ("a.tif", "b.tif", None)
+    file.write_text('images = "a"\ninit_from = "m"')
+    assert data_in(file) == ("a", None, "m")
 
 
 def test_help_tells_every_flag_and_its_default(capsys):
@@ -253,3 +247,14 @@ def test_a_config_wins_over_a_recipe_and_flags_win_over_both(tmp_path):
 def test_a_recipe_that_is_none_is_refused_with_those_there_are():
     with pytest.raises(UsageError, match="--recipe nuclie is not known: there are membranes, nucl"):
         recipe("nuclie")
+
+
+def test_what_changes_nothing_is_said():
+    assert Settings().idle() == []
+    assert Settings(w0=3.0, sigma=2.0, balance=0.5).idle() == []
+    assert Settings(optimizer="sgd", momentum=0.5).idle() == []
+    assert Settings(momentum=0.5).idle() == ["--momentum changes nothing with --optimizer adamw"]
+    told = "--w0 changes nothing with --weight-map balance"
+    assert Settings(weight_map="balance", balance=0.5, w0=3.0).idle() == [told]
+    assert len(Settings(weight_map="none", balance=0.5, w0=3.0, sigma=1.0, gap=3).idle()) == 3
+    assert not any(parsed([], recipe(name)).idle() for name in recipes())

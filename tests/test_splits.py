@@ -98,8 +98,10 @@ def test_a_class_that_training_never_sees_is_warned_of():
     three = dataset((0,) * 4, labels, classes=4)
     (line,) = split_warnings(three, [0, 1, 2], [3])
     assert "classes 2, 3" in line
-    (line,) = split_warnings(three, [0, 1, 3], [2])
+    line, other = split_warnings(three, [0, 1, 3], [2])
     assert "class 3" in line
+    assert "the validation images hold no foreground" in other
+    assert len(split_warnings(three, [0, 3], [1])) == 1
     cells = dataset((0,) * 4, labels, instances=True)
     assert split_warnings(cells, [0, 3], [1]) == []
     (line,) = split_warnings(cells, [0, 2], [1])

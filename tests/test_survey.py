@@ -109,7 +109,7 @@ def look(labels, bright=0.0, **options):
 
 
 def test_what_kind_of_data_it_is():
-    _, ids = discs(3)
+    _, ids = discs(3, touching=True)
     assert look(ids, 3, instances=True) == "nuclei"
     assert look(ids, 0.5, instances=True) == "phase"
     assert look(ids, -3, instances=True) == "phase"
@@ -120,3 +120,5 @@ def test_what_kind_of_data_it_is():
     assert look((ids > 0).astype(int)) is None
     assert look(lines + (ids[:, :90, :90] > 0), classes=3) is None
     assert look(np.zeros((2, 20, 20), int), instances=True) is None
+    apart = np.where(ids % 2, ids, 0)
+    assert look(apart, 3, instances=True) is None, "nothing touches"

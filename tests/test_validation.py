@@ -113,6 +113,7 @@ def test_a_constant_prediction_is_told(monkeypatch):
     assert judged(monkeypatch, [(same, t, w, None)] * 2).constant
     other = np.broadcast_to(np.float32([0.4, 0.6]), p.shape)
     assert not judged(monkeypatch, [(same, t, w, None), (other, t, w, None)]).constant
+    assert not judged(monkeypatch, [(same, np.minimum(t, 0), w, None)]).constant, "it is right"
 
 
 def test_what_is_not_defined_is_nan(monkeypatch):

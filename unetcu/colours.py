@@ -16,10 +16,16 @@ PALETTE = np.array([ORANGE, SKY, GREEN, YELLOW, PURPLE, VERMILION, BLUE], np.uin
 _NEAR = (1, 2, 3, 5)  # objects this close in a row or column are neighbours
 
 
-def drawn(labels: Array) -> tuple[Picture, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Colours (H, W, 3) of labels as `overlay` has them, where they fill and where they outline."""
+def drawn(
+    labels: Array, apart: bool = True
+) -> tuple[Picture, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Colours (H, W, 3) of labels as `overlay` has them, where they fill and where they outline.
+
+    apart: neighbours differ in colour; else a label has the colour of its number everywhere.
+    """
     inside = labels > 0
-    colours = PALETTE[_distinct(labels)][np.where(inside, labels, 0)]
+    palette = PALETTE[_distinct(labels)] if apart else PALETTE[_own(labels)]
+    colours = palette[np.where(inside, labels, 0)]
     edge = np.zeros(labels.shape, bool)
     for axis in (0, 1):
         differ = np.not_equal(*_shifted(labels, 1, axis))
@@ -36,9 +42,15 @@ def _shifted(array: Array, steps: int, axis: int) -> tuple[Array, Array]:
     return turned[:-steps], turned[steps:]
 
 
+def _own(labels: Array) -> NDArray[np.intp]:
+    """Index into PALETTE of every number up to the largest label."""
+    return (np.arange(int(labels.max(initial=0)) + 1) - 1) % len(PALETTE)
+
+
 def _distinct(labels: Array) -> NDArray[np.intp]:
     """Index into PALETTE of every label: its own number's, or the first that no neighbour has."""
-    count = max(1, int(labels.max(initial=0)) + 1)
+    colours = _own(labels)
+    count = len(colours)
     pairs: set[tuple[int, int]] = set()
     for axis in (0, 1):
         for steps in _NEAR:
@@ -49,7 +61,6 @@ def _distinct(labels: Array) -> NDArray[np.intp]:
     smaller: dict[int, set[int]] = {}
     for low, high in pairs:
         smaller.setdefault(high, set()).add(low)
-    colours = (np.arange(count) - 1) % len(PALETTE)
     for label in sorted(smaller):
         taken = {int(colours[k]) for k in smaller[label]}
         free = [c for c in range(len(PALETTE)) if c not in taken]

@@ -23,11 +23,13 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from .data.pairing import Name
+from .data.pairing import Name, list_files
 from .errors import UsageError
 from .files.atomic import atomic_path
+from .files.paths import shown
 from .progress import progress
 from .report.evaluation import page
 from .scores.isbi import THRESHOLDS, combine
@@ -67,6 +69,7 @@ def evaluate(
         if images is not None or overwrite:
             raise UsageError("--images and --overwrite are about the page of --html FILE: add that")
         return _evaluate(prediction, truth, classes, instances, ignore, threshold)[0]
+    _check_place(html, prediction, truth, images)
     with atomic_path(html, overwrite=overwrite) as temporary:
         planes = None if images is None else images_of(images, truth)
         result, compared, counted = _evaluate(
@@ -75,6 +78,18 @@ def evaluate(
         name = f"{_named(prediction)} against {_named(truth)}"
         temporary.write_bytes(page(name, _what(result), result, compared, counted, planes))
     return result
+
+
+def _check_place(html: str | os.PathLike[str], *inputs: Name | None) -> None:
+    """Refuse a page in place of a file that it is about, whatever --overwrite says."""
+    for given in inputs:
+        if given is None:
+            continue
+        files = list_files(Path(given))[0] if os.path.isdir(given) else [given]
+        if os.path.realpath(html) in map(os.path.realpath, files):
+            raise UsageError(
+                f"--html {shown(html)} would be written over what is to be read: name another file"
+            )
 
 
 def _evaluate(

@@ -18,8 +18,9 @@ from . import device, threads
 from .device import DEVICE_HELP
 from .memory import human, inference_bytes, training_bytes
 from .tiles import border
+from .training.config import data_in
 from .training.prepare import Given, network, prepare, seconds_a_step, total_steps
-from .training.settings import Settings, add_flags, data_in, from_flags
+from .training.settings import Settings, add_flags, from_flags
 from .training.validation import inference_tile
 
 
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         threads.set_count(args.threads)
     images, labels = args.images, args.labels
     if args.config and images is None:
-        images, labels = data_in(args.config)
+        images, labels, _ = data_in(args.config)
     settings = from_flags(args, args.config)
     planned = plan(images, labels, settings=settings, on=args.device)
     print(json.dumps(planned, indent=2) if args.json else report(planned))

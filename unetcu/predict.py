@@ -8,8 +8,8 @@ IMAGES are TIFF stacks and PNG images, or folders of them. For an image NAME.tif
   NAME_probability.tif   of foreground, 0 to 1, a page for each page of the image
                          (three classes or more: NAME_probability_1.tif, _2 and so on; what
                          they lack to 1 is the probability of background, class 0)
-  NAME_classes.tif       0 = background, 1, 2 ...: the most probable class
-  NAME_confidence.tif    with --confidence: how probable that class is
+  NAME_classes.tif       0 = background, 1, 2 ...: the most probable class (see --threshold)
+  NAME_confidence.tif    with --confidence: how probable the most probable class is
   NAME_instances.tif     with --instances: the objects of each page, numbered 1, 2, 3 ...
   NAME_overlay.png       the first page with the result drawn on it: look at it first
 
@@ -90,9 +90,14 @@ def predict(
         raise UsageError(f"--threshold {threshold:g}: give a probability, from 0 to 1")
     if min_size is not None and min_size < 0:
         raise UsageError(f"--min-size {min_size}: give 0 or more pixels")
+    if min_size is not None and not instances:
+        raise UsageError(f"--min-size {min_size} is about objects: add --instances")
     net, rule, objects, trained = _model(model, device)
     if threshold is not None:
         objects = replace(objects, threshold=threshold)
+        if instances and threshold >= objects.seed > 0:
+            say(f"--threshold {threshold:g} is not below {objects.seed:g}, from where the model's "
+                "rule looks for summits: touching objects stay in one piece")  # fmt: skip
     if min_size is not None:
         objects = replace(objects, min_size=min_size)
     size = default_tile(net.depth) if tile is None else tile

@@ -7,8 +7,8 @@
   unetcu train images.tif ids.tif --recipe nuclei     settings found by trying: see --recipe
   unetcu train em.tif em-labels.tif --val pages 18-23 choose what is kept for validation
   unetcu train -o runs/builtin-1 --resume             continue an interrupted run, bit for bit
-  unetcu train a.tif b.tif --depth 4 --base 64 --tile 572 --optimizer sgd --dropout 0.5
-                                                      the paper's own network and optimizer
+  unetcu train a.tif b.tif --depth 4 --base 64 --tile 572 --optimizer sgd --dropout 0.5 \\
+      --balance 1 --w0 10                             the paper's own network, optimizer, weights
 
 Every epoch prints one line: losses, IoU, pixel error, share of objects matched, speed; a star
 marks the best so far. The run's folder holds the best model (best.safetensors) and, from the end of
@@ -32,6 +32,7 @@ from .files.paths import for_shell, shown
 from .memory import human, training_bytes
 from .report.again import Asked
 from .report.run import write as write_report
+from .training.config import data_in
 from .training.interrupts import Interrupts
 from .training.loop import Loop, finished, saved_state
 from .training.objects import choose_rule
@@ -39,7 +40,7 @@ from .training.prepare import Prepared, network, prepare, seconds_a_step, total_
 from .training.recipes import about, recipe, recipes
 from .training.rundir import RunFolder
 from .training.samples import Example
-from .training.settings import Settings, add_flags, data_in, from_flags
+from .training.settings import Settings, add_flags, from_flags
 from .training.trainer import Trainer
 from .training.validation import predictions, usual_rule
 
@@ -108,7 +109,7 @@ def train(
     if not resume:
         run = RunFolder.create(out, "builtin" if images is None else Path(images).resolve().stem)
         run.write_config(
-            settings.toml(), *(os.fsdecode(p) if p else None for p in (images, labels))
+            settings.toml(), *(os.fsdecode(p) if p else None for p in (images, labels, init_from))
         )
     loop = Loop(Trainer(net, settings, total), prepared.training, prepared.validation, run, meta)
     if saved:
@@ -119,12 +120,17 @@ def train(
     run.note(*prepared.lines, *banner)
     _draw_weight_map(prepared.training[0], run)
     stop = Interrupts() if over else loop.go()
-    interrupted = bool(stop.signal) and loop.trainer.done < loop.trainer.total
+    resuming = f"unetcu train -o {for_shell(run.path)} --resume"
+    interrupted = bool(stop.signal) and loop.unfinished
     if interrupted:
         _say(f"stopped after step {loop.trainer.done} of {loop.trainer.total}, all saved")
-        _say(f"to continue: unetcu train -o {for_shell(run.path)} --resume")
+        _say(f"to continue: {resuming}")
     asked = Asked(images, labels, on, meta.get("init_from"))
-    told = _judge(loop, prepared, asked, not interrupted) if loop.rows else ""
+    try:
+        told = _judge(loop, prepared, asked, not interrupted) if loop.rows else ""
+    except KeyboardInterrupt:
+        _say(f"interrupted while the model was judged; all steps are saved; to go on: {resuming}")
+        return Result(run.path, loop.rows, 130)
     if not interrupted:
         print(told)
         print(f"look at: {shown(run.report)}")
@@ -136,7 +142,7 @@ def train(
 
 def _of_run(run: RunFolder) -> tuple[Any, Any, Settings]:
     """Data and settings of a run's config.toml."""
-    images, labels = data_in(run.config)
+    images, labels, _ = data_in(run.config)
     return images, labels, from_flags(argparse.Namespace(), run.config)
 
 
@@ -166,17 +172,20 @@ def _judge(loop: Loop, prepared: Prepared, asked: Asked, choose: bool) -> str:
     """Predict the validation images with the best model, choose how objects are found, and write
     the run's report: a line that says which model is best and how good it is."""
     run, gap = loop.run, loop.settings.gap
+    if choose:
+        run.report.unlink(missing_ok=True)  # of an interruption: without it, this is still to do
     best = [r for r in loop.rows if r["best"]][-1]
     told = {k: f"{best[k]}" for k in ("val_loss", "iou", "pixel_error") if best[k] != ""}
     predicted = predictions(run.best, loop.validation, loop.trainer.net.device)
     rule = usual_rule(prepared.training, gap) if loop.settings.instances else None
-    if rule and choose and predicted:
+    chosen = bool(rule) and choose and any((e.t > 0).any() for e in loop.validation)
+    if chosen:
         rule, line, objects = choose_rule(run.best, loop.validation, predicted, gap)
         _say(line)
         run.note(line)
         scores = {"SEG": objects.seg, "AP50": objects.ap50, "matched": objects.matched_share}
         told |= {k: f"{v:.4f}" for k, v in scores.items()}
-    write_report(loop, prepared, predicted, rule, asked)
+    write_report(loop, prepared, predicted, rule, chosen, asked)
     scored = "  ".join(f"{k} {v}" for k, v in told.items())
     return f"best model: {shown(run.best)} (epoch {best['epoch']})  {scored}".rstrip()
 
@@ -214,14 +223,16 @@ def run(args: argparse.Namespace) -> int:
     typed = {k for k in vars(args) if k in Settings.__dataclass_fields__}
     if typed or args.config or args.recipe:
         settings = from_flags(args, args.recipe and recipe(args.recipe), args.config)
+    start = args.init_from
     if args.config and images is None:
-        images, labels = data_in(args.config)
+        images, labels, begun = data_in(args.config)
+        start = start or begun
     result = train(
         images,
         labels,
         out=args.out,
         settings=settings,
-        init_from=args.init_from,
+        init_from=start,
         resume=args.resume,
         on=args.device,
     )

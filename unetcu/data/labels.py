@@ -89,7 +89,7 @@ def interpret(
     if len(values) > MOST_CLASSES:
         _refuse_picture(maps, values, size, scattered=instances and whole < 0.1)
     if instances:
-        if len(values) <= 2 and whole < 0.5:
+        if len(values) <= 2 and values[-1] > 0 and whole < 0.5:
             notes.append(f"one id ({values[-1]}) for many separate objects, as in classes: "
                          "without --instances each connected piece is one object")  # fmt: skip
         return Labels(maps, 2, (), notes)

@@ -81,7 +81,8 @@ def describe_split(dataset: Dataset, training: Sequence[int], validation: Sequen
 def split_warnings(
     dataset: Dataset, training: Sequence[int], validation: Sequence[int]
 ) -> list[str]:
-    """One line each: images on both sides of the split; classes that training never sees."""
+    """One line each: images on both sides of the split; classes that training never sees; no
+    foreground in validation."""
     warnings = []
     digests = dataset.digests()
     trained = {digests[i]: i for i in training}
@@ -97,6 +98,9 @@ def split_warnings(
         which = ", ".join(map(str, absent))
         kind = "class" if len(absent) == 1 else "classes"
         warnings.append(f"no training image holds a pixel of {kind} {which}: it cannot be learnt")
+    if validation and not any((dataset.labels[i] > 0).any() for i in validation):
+        warnings.append("the validation images hold no foreground, so their scores say little: "
+                        "choose others with --val")  # fmt: skip
     return warnings
 
 

@@ -92,9 +92,14 @@ def alike(dataset: Dataset) -> str | None:
     """The recipe whose kind of data this looks like, or None.
 
     membranes: two classes, the foreground in many pieces that thin lines of background keep apart.
-    nuclei, phase: instances, much brighter than their background, or not.
+    nuclei, phase: gray images with instances, of which some touch, much brighter than their
+    background, or not.
     """
     if dataset.instances:
+        if len(dataset.range.low) > 1 or not any(
+            _touching(dataset.labels[i]) for i in _some(dataset)
+        ):
+            return None
         contrast = []
         for i in _some(dataset):
             grey, ids = dataset.images[i].mean(axis=2), dataset.labels[i]

@@ -41,7 +41,7 @@ def command(settings: Settings, asked: Asked) -> str:
         if isinstance(value, bool):
             words.append(flag if value else "--no-" + flag[2:])
         else:
-            words.append(f"{flag} {for_shell(str(value))}")
+            words.append(f"{flag} {for_shell(value) if isinstance(value, str) else value}")
     if asked.on != "auto":
         words.append(f"--device {for_shell(asked.on)}")
     if asked.init_from is not None:

@@ -116,5 +116,5 @@ def _pictures(
     return [
         el("p", told + some),
         legend(compared.classes, compared.instances),
-        figures((shown(i) for i in progress(chosen, "drawing")), len(chosen)),
+        figures((shown(i) for i in progress(chosen, "drawing")), len(chosen), compared.instances),
     ]

@@ -37,10 +37,11 @@ class Shown(NamedTuple):
     caption: object
 
 
-def figures(all_shown: Iterable[Shown], count: int) -> Markup:
-    """One figure each, in this order; count: how many they are."""
+def figures(all_shown: Iterable[Shown], count: int, objects: bool) -> Markup:
+    """One figure each, in this order; count: how many they are; objects: labels are ids of these,
+    not classes."""
     side = LARGE if count <= FEW else SMALL
-    return join(_figure(f"image-{i}", shown, side) for i, shown in enumerate(all_shown, 1))
+    return join(_figure(f"image-{i}", shown, side, objects) for i, shown in enumerate(all_shown, 1))
 
 
 def legend(classes: int, objects: bool) -> Markup:
@@ -75,7 +76,7 @@ def picture(pixels: Picture, label: str) -> Markup:
     return el("img", src=data_uri(pixels), width=wide, height=high, alt=label)
 
 
-def _figure(name: str, shown: Shown, side: int) -> Markup:
+def _figure(name: str, shown: Shown, side: int, objects: bool) -> Markup:
     size = reduced_size(shown.truth.shape, side)
     high, wide = size
     truth, found, true_classes, found_classes = (
@@ -83,8 +84,8 @@ def _figure(name: str, shown: Shown, side: int) -> Markup:
                                    shown.found_classes)
     )  # fmt: skip
     layers = {
-        "truth": _layer(truth),
-        "prediction": _layer(found),
+        "truth": _layer(truth, objects),
+        "prediction": _layer(found, objects),
         "errors": _error_layer(true_classes, found_classes),
     }
     box = {"viewBox": f"0 0 {wide} {high}", "role": "img"}
@@ -171,9 +172,9 @@ def _picked(labels: Array, size: tuple[int, int]) -> NDArray[np.int64]:
     return picked
 
 
-def _layer(labels: Array) -> Picture:
+def _layer(labels: Array, objects: bool) -> Picture:
     """Labels as tints with outlines, to be laid over an image: (h, w, 4)."""
-    colours, fill, edge = drawn(labels)
+    colours, fill, edge = drawn(labels, apart=objects)
     opacity = np.where(edge, 255, np.where(fill, _FILL, 0)).astype(np.uint8)
     return _with_ignored(colours, opacity, labels < 0)
 

@@ -1,4 +1,5 @@
-"""Parts that the pages share: what was confused with what, and whether probabilities are right."""
+"""Parts of pages: what was confused with what, whether probabilities are right, and the rule for
+objects."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..scores.instances import Rule
 from ..scores.metrics import Confusion
-from .page import Markup, el, join, share, table, whole
+from .page import Markup, el, join, markup, section, share, table, whole
 from .panels import class_swatch
 from .svg import Line, chart
 
 BINS = 10
 _MATRIX = 16  # classes; of more, the pairs confused most are listed
 _LISTED = 20
+_RULE = {
+    "threshold": "foreground is what lies above this probability",
+    "seed": "summits are looked for from this probability down; 0: every connected part is one "
+    "object",
+    "seed_size": "pixels of a summit, at least",
+    "smooth": "width of the smoothing before summits are looked for, in pixels",
+    "min_size": "smaller parts, in pixels, are dropped",
+    "grow": "gaps of twice so many pixels between two objects are closed",
+    "fill_holes": "whether background enclosed by one object becomes part of it",
+}
 
 
 @dataclass
@@ -43,8 +55,10 @@ class Reliability:
         return float(np.abs(self.sum - self.true).sum() / total) if total else math.nan
 
     def drawing(self) -> Markup:
-        """The diagram, with what it says."""
+        """The diagram, with what it says; nothing where no probability was counted."""
         held = np.flatnonzero(self.count)
+        if not held.size:
+            return join([])
         points = [(self.sum[i] / self.count[i], self.true[i] / self.count[i]) for i in held]
         lines = [
             Line("as it should be", "grey", [(0.0, 0.0), (1.0, 1.0)], dashed=True),
@@ -54,8 +68,6 @@ class Reliability:
             "Are the probabilities right?", lines, x_name="probability of foreground",
             y_name="share that is foreground", low=0, high=1,
         )  # fmt: skip
-        if not held.size:
-            return drawn
         told = (
             "Each point is a tenth of the scale: of the pixels given this probability, the share "
             f"that is foreground. On the diagonal a probability can be taken at its word; below it "
@@ -115,3 +127,21 @@ def _most_confused(n: NDArray[np.int64], labels: Sequence[Markup]) -> Markup:
 
 def _part(part: int, of: int) -> float:
     return float(part / of) if of else math.nan
+
+
+def objects_rule(rule: Rule, chosen: bool, unfinished: bool) -> Markup:
+    """The section about how objects are found. chosen: on the validation images."""
+    found = rule.to_dict()
+    rows = [(k.replace("_", " "), markup(f"{v:g}" if not isinstance(v, bool) else
+             ("yes" if v else "no")), _RULE[k]) for k, v in found.items()]  # fmt: skip
+    told: list[object] = ["What is an object in the network's probability of foreground. "]
+    if chosen:
+        told += ["The rule was chosen on the validation images and is in the model file: ",
+                 el("code", "predict --instances"), " takes it."]  # fmt: skip
+    elif unfinished:
+        told.append("The rule will be chosen when the training has ended; until then it is this.")
+    else:
+        told.append("No validation image holds an object, so the rule is one that suits the sizes "
+                    "of the training objects.")  # fmt: skip
+    return section("How objects are found", el("p", *told),
+                   table(["", "value", "what it says"], rows, class_="plain"))  # fmt: skip

@@ -13,24 +13,14 @@ from ..scores.metrics import Confusion, ObjectCounts, mean_of
 from ..training.loop import Loop
 from ..training.prepare import Prepared
 from ..training.samples import Example
+from ..training.settings import Settings
 from ..training.validation import Predicted
 from .again import Asked, again
-from .page import Markup, beside, document, el, join, markup, score, section, table, whole
+from .page import Markup, beside, document, el, join, score, section, table, whole
 from .panels import MOST, Shown, figures, legend
-from .parts import Reliability, confusion
+from .parts import Reliability, confusion, objects_rule
 from .svg import Line, chart
 from .weights import weight_map
-
-_RULE = {
-    "threshold": "foreground is what lies above this probability",
-    "seed": "summits are looked for from this probability down; 0: every connected part is one "
-    "object",
-    "seed_size": "pixels of a summit, at least",
-    "smooth": "width of the smoothing before summits are looked for, in pixels",
-    "min_size": "smaller parts, in pixels, are dropped",
-    "grow": "gaps of twice so many pixels between two objects are closed",
-    "fill_holes": "whether background enclosed by one object becomes part of it",
-}
 
 
 class _Image:
@@ -72,12 +62,17 @@ class _Image:
 
 
 def write(
-    loop: Loop, prepared: Prepared, predicted: Sequence[Predicted], rule: Rule | None, asked: Asked
+    loop: Loop,
+    prepared: Prepared,
+    predicted: Sequence[Predicted],
+    rule: Rule | None,
+    chosen: bool,
+    asked: Asked,
 ) -> None:
     """Write the page of a run that has made at least one epoch, over the one before it.
 
-    predicted: of every validation image, by the best model. rule: how objects are found; None
-    where labels are classes.
+    predicted: of every validation image, by the best model. rule: how objects are found, and
+    whether it was chosen on these images; None where labels are classes.
     """
     classes = prepared.dataset.classes
     pairs = list(zip(prepared.names[1], prepared.validation, predicted, strict=True))
@@ -92,11 +87,12 @@ def write(
         none += "network was trained on, so none are given, and the newest model counts as best."
         parts += [section("Scores", el("p", none)), _course(loop)]
     if rule and images:
-        parts.append(_rule(rule, chosen=not _interrupted(loop)))
-    parts.append(weight_map(prepared.training[0], prepared.names[0][0], loop.settings))
+        parts.append(objects_rule(rule, chosen, loop.unfinished))
+    parts.append(weight_map(prepared.training, prepared.names[0][0], loop.settings))
     parts += again(loop, prepared, asked)
     parts.append(el("footer", el("p", f"Made by unetcu {__version__}; nothing was fetched or sent, "
-                    "and the same run gives this page again, byte for byte.")))  # fmt: skip
+                    "and the same run in a folder of this name gives this page again, byte for "
+                    "byte.")))  # fmt: skip
     loop.run.write(loop.run.report, document(f"{name}: unetcu train", *parts).decode())
 
 
@@ -109,18 +105,11 @@ def _summary(loop: Loop, prepared: Prepared) -> Markup:
         f"{_images(len(prepared.training))}",
         f" and judged on {_images(judged)} that it was not trained on." if judged else ".",
     ]  # fmt: skip
-    if _interrupted(loop):
+    if loop.unfinished:
         parts.append(f" It was interrupted: {t.total} steps were planned.")
     elif t.done < t.total:
         parts.append(f" It stopped early: no new best in {s.patience} epochs.")
     return join(parts)
-
-
-def _interrupted(loop: Loop) -> bool:
-    """Whether steps are left to do, and not for want of patience."""
-    patience = loop.settings.patience
-    spent = patience is not None and loop.since_best >= patience
-    return loop.trainer.done < loop.trainer.total and not spent
 
 
 def _images(count: int) -> str:
@@ -171,14 +160,17 @@ def _course(loop: Loop) -> Markup:
         cells = [(float(r["epoch"]), r[key]) for r in loop.rows if r[key] != ""]
         return Line(name, colour, [(e, float(v)) for e, v in cells if math.isfinite(v)], dashed)
 
+    whole_images = "; validation, over whole images" if loop.validation else ""
+    before = "; objects by the rule as it was before choosing"
+    objects = before if loop.settings.instances else ""
     drawn = [
         chart(
-            "Loss: training, over random tiles; validation, over whole images",
+            "Loss: training, over random tiles" + whole_images,
             [line("training", "loss", "blue"), line("validation", "val_loss", "vermilion", True)],
             x_name="epoch", y_name="weighted cross entropy", log=True, best=best,
         ),
         chart(
-            "Scores on the validation images; objects by the rule as it was before choosing",
+            "Scores on the validation images" + objects,
             [line("IoU", "iou", "blue"), line("objects matched", "matched", "green", True)],
             x_name="epoch", y_name="IoU, share of objects", high=1, best=best,
         ),
@@ -215,7 +207,7 @@ def _judged(images: Sequence[_Image], prepared: Prepared) -> list[Markup]:
         el("p", "The same order. In the large picture the slider wipes between the prediction and "
            f"the image; all panels show the same pixels.{some}"),
         legend(classes, with_objects),
-        figures((i.shown() for i in progress(chosen, "drawing")), len(chosen)),
+        figures((i.shown() for i in progress(chosen, "drawing")), len(chosen), with_objects),
     ]  # fmt: skip
     measured = Reliability()
     for i in images:
@@ -224,8 +216,22 @@ def _judged(images: Sequence[_Image], prepared: Prepared) -> list[Markup]:
     return [
         section("Validation images", el("p", told), listed),
         section("What it sees", *pictures),
-        section("Pixels", beside(confusion(total, _names(prepared.dataset)), measured.drawing())),
-    ]
+        section("Pixels", _towards(prepared.settings),
+                beside(confusion(total, _names(prepared.dataset)), measured.drawing())),
+    ]  # fmt: skip
+
+
+def _towards(s: Settings) -> Markup:
+    """What pixels are compared with, where that is not the labels as they are given."""
+    if not s.instances or not s.gap:
+        return join([])
+    pixels = "1 pixel" if s.gap == 1 else f"{s.gap} pixels"
+    told = (
+        "Pixels are compared, here and in all scores of pixels, with what the network is trained "
+        f"towards: where objects touch, {pixels} of background on each side. Scores of objects are "
+        "those of the labels as given."
+    )
+    return el("p", told)
 
 
 def _names(dataset: Dataset) -> list[str]:
@@ -237,17 +243,3 @@ def _names(dataset: Dataset) -> list[str]:
     stored = ["" if plain or k >= len(values) else f" (stored {values[k]})"
               for k in range(dataset.classes)]  # fmt: skip
     return [f"class {k}{stored[k]}" for k in range(dataset.classes)]
-
-
-def _rule(rule: Rule, chosen: bool) -> Markup:
-    found = rule.to_dict()
-    rows = [(k.replace("_", " "), markup(f"{v:g}" if not isinstance(v, bool) else
-             ("yes" if v else "no")), _RULE[k]) for k, v in found.items()]  # fmt: skip
-    told: list[object] = ["What is an object in the network's probability of foreground. "]
-    if chosen:
-        told += ["The rule was chosen on the validation images and is in the model file: ",
-                 el("code", "predict --instances"), " takes it."]  # fmt: skip
-    else:
-        told.append("The rule will be chosen when the training has ended; until then it is this.")
-    return section("How objects are found", el("p", *told),
-                   table(["", "value", "what it says"], rows, class_="plain"))  # fmt: skip

@@ -1,9 +1,12 @@
 """The weight map of a training image, beside the image, and equation 2 that made it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..training.samples import Example
 from ..training.settings import Settings
+from ..weightmap import class_weights
 from ..weightmap import picture as drawn
 from .page import Markup, el, join, section
 from .panels import LARGE, picture, reduced, reduced_size
@@ -15,13 +18,14 @@ _FORMULA = Markup(
 )
 
 
-def weight_map(example: Example, name: str, settings: Settings) -> Markup:
-    """The section about the weights of the loss, shown on one training image."""
+def weight_map(training: Sequence[Example], name: str, settings: Settings) -> Markup:
+    """The section about the weights of the loss, shown on the first image; name: that one's."""
     from PIL import Image
 
-    told = _told(example, settings)
+    told = _told(training, settings)
     if settings.weight_map == "none":
         return section("What counts in training", *told)
+    example = training[0]
     size = reduced_size(example.t.shape, LARGE)
     weights = Image.fromarray(example.w).resize(size[::-1], Image.Resampling.BOX)
     pictures = [
@@ -32,19 +36,17 @@ def weight_map(example: Example, name: str, settings: Settings) -> Markup:
         "figure",
         el("div", *pictures, class_="pair"),
         el("figcaption", "Left ", el("b", name), ", right the weight of each of its pixels in the "
-           "loss; black is 0, yellow the largest weight of this image, as the scale says."),
+           "loss, as the scale says; a pixel of the picture is the mean of those it stands for."),
     )  # fmt: skip
     return section("What counts in training", *told, figure)
 
 
-def _told(example: Example, s: Settings) -> list[Markup]:
+def _told(training: Sequence[Example], s: Settings) -> list[Markup]:
     if s.weight_map == "none":
         return [el("p", "Every pixel counts 1, ignored ones 0.")]
-    kinds = [k for k in range(s.classes or 2) if (example.t == k).any()]
-    # The border term acts on background only, and not far from borders: the least is w_c.
-    least = [f"{float(example.w[example.t == k].min()):.3g} for class {k}" for k in kinds]
-    balance = join([Markup("<i>w</i><sub><i>c</i></sub>"), " balances the classes: ",
-                    ", ".join(least), ". "])  # fmt: skip
+    of_class = class_weights((e.t for e in training), s.classes or 2, s.balance)
+    listed = ", ".join(f"{w:.3g} for class {k}" for k, w in enumerate(of_class))
+    balance = join([Markup("<i>w</i><sub><i>c</i></sub>"), f" balances the classes: {listed}. "])
     if s.weight_map == "balance":
         return [el("p", balance, "The paper's border term is left out.")]
     border = join([

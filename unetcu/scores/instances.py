@@ -79,7 +79,8 @@ def label_instances(probability_or_mask: npt.NDArray[Any], rule: Rule | None = N
     probability_or_mask: floating point: foreground where above the rule's threshold; boolean or
     integer (a class mask): foreground where above 0, without summits. rule: default `Rule()`.
 
-    Ids follow the first pixel of each object in row-major order and have no gaps; uint16, or
+    Ids follow the first pixel of each object, before it grows, in row-major order and have no
+    gaps; uint16, or
     uint32 for more than 65,535 objects. Memory does not depend on the number of objects.
     Raises DataError for anything but (H, W), and for NaN.
     """

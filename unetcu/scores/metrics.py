@@ -139,7 +139,7 @@ class ObjectCounts:
         known = _known(predicted, truth)
         p, t = _compact(predicted[known]), _compact(truth[known])
         i, j, both = overlaps(t, p)
-        size_t, size_p = np.bincount(t), np.bincount(p)
+        size_t, size_p = np.bincount(t, minlength=1), np.bincount(p, minlength=1)
         pair = (i > 0) & (j > 0)
         i, j, both = i[pair], j[pair], both[pair]
         jaccard = both / (size_t[i] + size_p[j] - both)

@@ -39,7 +39,7 @@ def maps(page: Page, compared: Compared, threshold: float) -> Maps:
         return Maps(predicted, truth, predicted, truth)
     ids: NDArray[Any] = predicted
     if compared.kind != "instances":
-        ids = label_instances(predicted, Rule(threshold))
+        ids = label_instances(predicted, Rule(threshold, min_size=0, grow=0))  # as it is
     inside = np.where(truth < 0, -1, truth > 0)
     return Maps(ids, truth, (ids > 0).view(np.uint8), inside)
 

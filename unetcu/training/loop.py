@@ -81,6 +81,12 @@ class Loop:
         self._draw_curves(0)
         return stop
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether steps are left to do, and not for want of patience."""
+        done, total = self.trainer.done, self.trainer.total
+        return not _over(done, total, self.since_best, self.settings.patience)
+
     def _batches(self) -> Iterator[Batch]:
         return self.tiles.batches(self.trainer.done, self.trainer.total)
 
@@ -233,10 +239,11 @@ def saved_state(saved: Checkpoint, file: Path) -> dict[str, Any]:
 
 def finished(state: dict[str, Any], settings: Settings) -> bool:
     """Whether a run that was left in this state (saved_state) has no step to go."""
-    patience = settings.patience
-    return state["done"] >= state["total"] or (
-        patience is not None and state["since_best"] >= patience
-    )
+    return _over(state["done"], state["total"], state["since_best"], settings.patience)
+
+
+def _over(done: int, total: int, since_best: int, patience: int | None) -> bool:
+    return done >= total or (patience is not None and since_best >= patience)
 
 
 def _rounded(score: float, digits: int) -> float | str:

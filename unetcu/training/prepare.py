@@ -71,7 +71,7 @@ def prepare(images: Given, labels: Given, settings: Settings) -> Prepared:
     settings = replace(settings, instances=dataset.instances, classes=dataset.classes)
     chosen, kept = data.split(dataset, settings.val, settings.seed)
     lines = [*dataset.notes, str(dataset.range), data.describe_split(dataset, chosen, kept)]
-    doubts = data.split_warnings(dataset, chosen, kept)
+    doubts = settings.idle() + data.split_warnings(dataset, chosen, kept)
     if images is not None:
         doubts += survey.doubts(dataset)
     lines += [f"warning: {text}" for text in doubts]

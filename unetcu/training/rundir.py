@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import DataError, UsageError
 from ..files.atomic import atomic_path, remove_stale
 from ..files.paths import shown
-from ..training.settings import quoted
+from ..training.config import DATA, quoted
 
 COLUMNS = (
     "epoch", "step", "loss", "val_loss", "iou", "pixel_error", "matched", "lr", "seconds",
@@ -85,9 +85,9 @@ class RunFolder:
         run.samples.mkdir(exist_ok=True)
         return run
 
-    def write_config(self, settings: str, images: str | None, labels: str | None) -> None:
-        """config.toml: the settings, after the data they were used with."""
-        data = [f"{k} = {quoted(v)}" for k, v in (("images", images), ("labels", labels)) if v]
+    def write_config(self, settings: str, *files: str | None) -> None:
+        """config.toml: the settings, after the files they were used with, in the order of DATA."""
+        data = [f"{k} = {quoted(v)}" for k, v in zip(DATA, files, strict=False) if v]
         head = "# unetcu train --config THIS_FILE makes this run again"
         self.write(self.config, "\n".join([head, *data, settings]))
 

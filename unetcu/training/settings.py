@@ -5,9 +5,7 @@ argument of the Python function; this table is the only place that names them.
 """
 
 import argparse
-import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,12 +13,11 @@ from typing import Any
 
 from ..augment import SYMMETRIES, Augment
 from ..data.ranges import KINDS
-from ..errors import DataError, UsageError
+from ..errors import UsageError
 from ..files.paths import shown
 from ..tiles import border, nearest_valid
+from ..training.config import DATA, Config, quoted, read_toml
 
-Config = str | os.PathLike[str]
-DATA = ("images", "labels")  # keys of a run's config.toml that are no settings
 _KINDS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
 
 
@@ -63,7 +60,7 @@ class Settings:
         "decay of the moving average of the weights, which is what is used; 0: none",
         kind=float,
     )
-    tile: int = _flag(188, "input pixels of a tile, for height and width", kind=int)
+    tile: int = _flag(252, "input pixels of a tile, for height and width", kind=int)
     depth: int = _flag(3, "number of poolings (the paper: 4)", kind=int)
     base: int = _flag(16, "channels of the first level (the paper: 64)", kind=int)
     dropout: float = _flag(0.0, "drop-out rate at the end of the contracting path", kind=float)
@@ -80,9 +77,13 @@ class Settings:
         choices=("border", "balance", "none"),
     )
     balance: float = _flag(
-        1.0, "class balance of these: 1, all classes weigh the same; 0, all pixels do", kind=float
+        0.0,
+        "class balance of these: 1, all classes weigh the same (the paper); 0, all pixels do",
+        kind=float,
     )
-    w0: float = _flag(10.0, "weight of the borders between touching objects", kind=float)
+    w0: float = _flag(
+        5.0, "weight of the borders between touching objects (the paper: 10)", kind=float
+    )
     sigma: float = _flag(5.0, "width of these borders in pixels", kind=float)
     gap: int = _flag(1, "pixels of background put on each side where instances touch", kind=int)
     symmetry: str = _flag(
@@ -149,6 +150,20 @@ class Settings:
     def tile_out(self) -> int:
         """Output pixels of a tile."""
         return self.tile - 2 * border(self.depth)
+
+    def idle(self) -> list[str]:
+        """One line for each setting that was changed and changes nothing beside another."""
+        unused = {"momentum": "optimizer"} if self.optimizer == "adamw" else {}
+        if self.weight_map != "border":
+            unused |= {"w0": "weight_map", "sigma": "weight_map"}
+        if self.weight_map == "none":
+            unused["balance"] = "weight_map"
+        usual = {f.name: f.default for f in fields(self)}
+        return [
+            f"--{name} changes nothing with --{by.replace('_', '-')} {getattr(self, by)}"
+            for name, by in unused.items()
+            if getattr(self, name) != usual[name]
+        ]
 
     def augment(self) -> Augment:
         """The strengths of the augmentation."""
@@ -217,33 +232,3 @@ def _over(below: dict[str, Any], above: dict[str, Any], length: set[str]) -> dic
     if length & above.keys():
         below = {k: v for k, v in below.items() if k not in length}
     return {**below, **above}
-
-
-def data_in(config: Config) -> tuple[str | None, str | None]:
-    """The images and labels that a config file names."""
-    table = read_toml(Path(config))
-    return table.get("images"), table.get("labels")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a table; DataError in one line if it is not one, or names odd data."""
-    try:
-        # A name of a file need not be UTF-8; it stands in config.toml as it is.
-        table = tomllib.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise DataError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DataError(f"{shown(path)} is no TOML file: {error}") from error
-    for key in DATA:
-        if not isinstance(table.get(key, ""), str):
-            raise DataError(f"{shown(path)}: {key} = {table[key]!r} is no name of a file")
-    return table
-
-
-def quoted(text: str) -> str:
-    """A TOML basic string of this text."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    plain = (
-        c if c.isprintable() or "\udc80" <= c <= "\udcff" else f"\\U{ord(c):08X}" for c in escaped
-    )
-    return '"' + "".join(plain) + '"'

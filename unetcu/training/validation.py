@@ -28,7 +28,8 @@ LARGEST = 480  # output pixels of a tile, or the few more that fit the network
 class Scores:
     """loss: the training loss on whole images. iou: mean over the foreground classes. pixel_error:
     share of wrong pixels. matched: share of objects found one to one, NaN where labels are classes.
-    constant: every pixel got the same class. first: probabilities of the first image."""
+    constant: every pixel got the same class, though not all are of one. first: probabilities of the
+    first image."""
 
     loss: float
     iou: float
@@ -43,7 +44,7 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
     has become useless: its output is not finite."""
     loss = weight = 0.0
     confusion = Confusion(np.zeros((net.classes, net.classes), np.int64))
-    objects, first, seen = ObjectCounts(), None, set()
+    objects, first, seen, true = ObjectCounts(), None, set(), set()
     rule = usual_rule(examples, settings.gap)
     for e in examples:
         with np.errstate(over="ignore", invalid="ignore"):  # said in words below
@@ -61,6 +62,7 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
         weight += float(w.sum())
         predicted = p.argmax(axis=2).astype(np.int32)
         seen.update(np.unique(predicted).tolist())
+        true.update(np.unique(e.t[known]).tolist())
         confusion += Confusion.of(predicted, e.t, net.classes)
         if e.instances is not None:
             found = label_instances(1 - p[..., 0], rule)
@@ -71,7 +73,7 @@ def validate(net: UNet, examples: Sequence[Example], settings: Settings) -> Scor
         mean_of(confusion.iou[1:]),
         confusion.pixel_error,
         objects.matched_share if objects.true else math.nan,
-        len(seen) == 1,
+        len(seen) == 1 < len(true),
         first,
     )
 
