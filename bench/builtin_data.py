@@ -84,7 +84,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="length of each training (default: train's)")
     args = parser.parse_args()
 
-    settings = replace(Settings(), steps=args.steps)
+    settings = replace(Settings(), steps=args.steps, balance=1.0)  # as in the paper
     dataset = builtin_data(settings.range)
     _, kept = data.split(dataset, settings.val, settings.seed)
     pages: Pages = [(dataset.images[i], dataset.labels[i]) for i in kept]
@@ -106,14 +106,14 @@ def main() -> int:
     grey, ids = make(FRESH_SEED, FRESH_PAGES, BUILTIN_SIZE)
     fresh: Pages = [(image[..., None], labels) for image, labels in zip(grey, ids, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("border", "balance"):
+        for w0 in (10.0, 0.0):
             start = time.perf_counter()
-            run = train(out=Path(folder, kind), settings=replace(settings, weight_map=kind))
+            run = train(out=Path(folder, f"w0-{w0:g}"), settings=replace(settings, w0=w0))
             seconds = time.perf_counter() - start
             for name, some in (("validation", pages), (f"{FRESH_PAGES} fresh images", fresh)):
                 iou, found, cells = scores(run.folder / "best.safetensors", some)
                 print(
-                    f"--weight-map {kind:<8} {name:<16} touching cells found {found}/{cells} = "
+                    f"--w0 {w0:<3g} {name:<16} touching cells found {found}/{cells} = "
                     f"{found / cells:.3f}  IoU {iou:.3f}  ({seconds:.0f} s)",
                     flush=True,
                 )

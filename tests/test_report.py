@@ -72,19 +72,20 @@ def test_the_best_epoch_need_not_be_the_last(here, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"),
-    [("border", "w0 = 7 and σ = 5 pixels"), ("balance", "border term is left out"),
-     ("none", "Every pixel counts 1")],
+    ("weights", "says"),
+    [({"balance": 1.0, "w0": 7.0}, "w0 = 7 and σ = 5 pixels"),
+     ({"balance": 1.0, "w0": 0.0}, "border term is left out"),
+     ({"balance": 0.0, "w0": 0.0}, "Every pixel counts 1")],
 )  # fmt: skip
-def test_the_weights_are_explained(here, kind, says):
+def test_the_weights_are_explained(here, weights, says):
     files = cells(here)
-    go(files, instances=True, weight_map=kind, w0=7.0, steps=1)
+    go(files, instances=True, **weights, steps=1)
     told = page_of().sections["What counts in training"]
     assert says in told
-    settings = tiny(instances=True)
+    settings = tiny(instances=True, **weights)
     dataset = data.load(*files, instances=True)
     for k, w in enumerate(balance(dataset, [0, 1, 2], settings)):
-        assert (f"{w:.3g} for class {k}" in told) == (kind != "none")
+        assert (f"{w:.3g} for class {k}" in told) == (weights["balance"] > 0)
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_is(here, monkeypatch):

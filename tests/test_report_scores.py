@@ -58,7 +58,15 @@ def objects(found, truth):
 
 def test_scores_of_objects_and_pixels_are_right(here):
     files = cells(here, 8)
-    learns = {"base": 4, "lr": 0.02, "average": 0.9, "elastic": 0.0, "gray": 0.0, "scale": 0.0}
+    learns = {
+        "base": 4,
+        "lr": 0.02,
+        "average": 0.9,
+        "balance": 1.0,
+        "elastic": 0.0,
+        "gray": 0.0,
+        "scale": 0.0,
+    }
     done = go(files, instances=True, epochs=40, val="pages 4-7", **learns)
     page = page_of(here)
     dataset = data.load(*files, instances=True)

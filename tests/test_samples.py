@@ -55,19 +55,20 @@ def test_the_balance_is_that_of_the_training_images_after_the_gap():
     t = targets(first, Settings(), True)[0]
     back, front = np.count_nonzero(t == 0), np.count_nonzero(t == 1)
     half = (back + front) / 2
-    got = balance(d, [0], Settings())
+    even = Settings(balance=1.0)
+    got = balance(d, [0], even)
     assert np.allclose(got, [half / back, half / front])
-    assert not np.allclose(balance(d, [0, 1], Settings()), got)
+    assert not np.allclose(balance(d, [0, 1], even), got)
 
 
-def test_the_three_kinds_of_weights():
+def test_the_kinds_of_weights():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (12, 14, 2), np.uint8) for _ in range(3)]
     d = dataset(images, [np.zeros((12, 14), np.int32), touching(), touching()], instances=True)
     w_c = np.array([0.5, 2], np.float32)
     by_kind = {}
-    for kind in ("none", "balance", "border"):
-        s = Settings(weight_map=kind, w0=7, sigma=3)
+    for kind, w0 in (("balance", 0.0), ("border", 7.0)):
+        s = Settings(w0=w0, sigma=3)
         (e,) = examples(d, [1], s, w_c)
         by_kind[kind] = e.w
         assert (e.x == d.range.apply(images[1])).all()
@@ -76,7 +77,8 @@ def test_the_three_kinds_of_weights():
         assert (e.w[10:] == 0).all()
         assert e.w.dtype == e.x.dtype == np.float32
     t = e.t
-    assert (by_kind["none"] == (t >= 0)).all()
+    (even,) = examples(d, [1], Settings(w0=0.0), balance(d, [1], Settings()))
+    assert (even.w == (t >= 0)).all()
     assert (by_kind["balance"] == np.where(t < 0, 0, np.where(t == 1, 2, 0.5))).all()
     more = by_kind["border"] - by_kind["balance"]
     assert (more[t != 0] == 0).all()

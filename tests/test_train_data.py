@@ -83,7 +83,7 @@ def test_a_mask_of_0_and_255_again_by_its_config(here, capsys):
     """The config then says `classes = 2`, which must not change what 255 means."""
     images, ids = discs(4, 44, 48, radius=6)
     files = [str(put(here / "x.tif", images)), str(put(here / "t.tif", (ids > 0) * np.uint8(255)))]
-    assert cli.main(["train", *files, *FLAGS, "--weight-map", "none"]) == 0
+    assert cli.main(["train", *files, *FLAGS, "--w0", "0"]) == 0
     config = here / "runs/x-1/config.toml"
     assert tomllib.loads(config.read_text())["classes"] == 2
     assert cli.main(["train", "--config", str(config)]) == 0
@@ -109,8 +109,8 @@ def test_folders_with_odd_names_and_what_is_printed_can_be_typed(here, capsys):
 
 def test_weights_of_validation_come_from_the_training_images(here):
     done = [
-        run(*cells(here), settings=tiny(instances=True, steps=3, weight_map=kind)).rows[0]
-        for kind in ("border", "balance", "none")
+        run(*cells(here), settings=tiny(instances=True, steps=3, balance=b, w0=w0)).rows[0]
+        for b, w0 in ((1.0, 10.0), (1.0, 0.0), (0.0, 0.0))
     ]
     assert len({r["val_loss"] for r in done}) == 3
     assert len({r["loss"] for r in done}) == 3

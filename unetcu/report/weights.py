@@ -23,7 +23,7 @@ def weight_map(training: Sequence[Example], name: str, settings: Settings) -> Ma
     from PIL import Image
 
     told = _told(training, settings)
-    if settings.weight_map == "none":
+    if not settings.balance and not settings.w0:
         return section("What counts in training", *told)
     example = training[0]
     size = reduced_size(example.t.shape, LARGE)
@@ -42,12 +42,12 @@ def weight_map(training: Sequence[Example], name: str, settings: Settings) -> Ma
 
 
 def _told(training: Sequence[Example], s: Settings) -> list[Markup]:
-    if s.weight_map == "none":
+    if not s.balance and not s.w0:
         return [el("p", "Every pixel counts 1, ignored ones 0.")]
     of_class = class_weights((e.t for e in training), s.classes or 2, s.balance)
     listed = ", ".join(f"{w:.3g} for class {k}" for k, w in enumerate(of_class))
     balance = join([Markup("<i>w</i><sub><i>c</i></sub>"), f" balances the classes: {listed}. "])
-    if s.weight_map == "balance":
+    if not s.w0:
         return [el("p", balance, "The paper's border term is left out.")]
     border = join([
         Markup("<i>d</i><sub>1</sub> and <i>d</i><sub>2</sub>"),

@@ -59,11 +59,7 @@ def examples(
     made = []
     for i in progress(indices, "weight maps"):
         t, objects = targets(dataset.labels[i], settings, dataset.instances)
-        if settings.weight_map == "none":
-            w = (t >= 0).astype(np.float32)
-        else:
-            w0 = settings.w0 if settings.weight_map == "border" else 0.0
-            w = weight_map(t, objects, weights, w0=w0, sigma=settings.sigma)
+        w = weight_map(t, objects, weights, w0=settings.w0, sigma=settings.sigma)
         x = dataset.range.apply(dataset.images[i])
         made.append(Example(x, t, w, dataset.labels[i] if dataset.instances else None))
     return made

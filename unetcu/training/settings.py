@@ -71,20 +71,18 @@ class Settings:
     ignore: int | None = _flag(None, "label value of pixels to leave out", kind=int)
     range: str = _flag("auto", "how gray values are scaled; see `check`", choices=("auto", *KINDS))
     val: str = _flag("auto", "validation images: a share such as 0.2, 'pages 18-23', or none", "-v")
-    weight_map: str = _flag(
-        "border",
-        "border: equation 2; balance: class balance alone; none: every pixel counts 1",
-        choices=("border", "balance", "none"),
-    )
     balance: float = _flag(
         0.0,
-        "class balance of these: 1, all classes weigh the same (the paper); 0, all pixels do",
+        "loss weights: 1, all classes weigh the same (the paper); 0, all pixels do",
         kind=float,
     )
     w0: float = _flag(
-        5.0, "weight of the borders between touching objects (the paper: 10)", kind=float
+        5.0,
+        "loss weights, equation 2: what background between two close objects weighs more "
+        "(the paper: 10); 0: nothing",
+        kind=float,
     )
-    sigma: float = _flag(5.0, "width of these borders in pixels", kind=float)
+    sigma: float = _flag(5.0, "how far that reaches, in pixels", kind=float)
     gap: int = _flag(1, "pixels of background put on each side where instances touch", kind=int)
     symmetry: str = _flag(
         "all",
@@ -154,13 +152,11 @@ class Settings:
     def idle(self) -> list[str]:
         """One line for each setting that was changed and changes nothing beside another."""
         unused = {"momentum": "optimizer"} if self.optimizer == "adamw" else {}
-        if self.weight_map != "border":
-            unused |= {"w0": "weight_map", "sigma": "weight_map"}
-        if self.weight_map == "none":
-            unused["balance"] = "weight_map"
+        if self.w0 == 0:
+            unused["sigma"] = "w0"
         usual = {f.name: f.default for f in fields(self)}
         return [
-            f"--{name} changes nothing with --{by.replace('_', '-')} {getattr(self, by)}"
+            f"--{name} changes nothing with --{by} {getattr(self, by)}"
             for name, by in unused.items()
             if getattr(self, name) != usual[name]
         ]
