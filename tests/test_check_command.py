@@ -92,7 +92,7 @@ def test_brightness_that_differs_calls_for_the_image_rule(cells, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "tile"), [(400, None), (100, None), (64, 148), (21, 108), (3, 92)]
+    ("size", "tile"), [(400, None), (164, None), (100, 188), (64, 148), (21, 108), (3, 92)]
 )
 def test_small_images_call_for_a_smaller_tile(tmp_path, size, tile):
     files = (
@@ -209,7 +209,7 @@ def test_options_of_the_command_line(cells, capsys):
     ]
     code, out, _ = run(capsys, image_file, label_file, *words)
     assert code == 0
-    want = {"classes": 90, "ignore": 1, "range": "set", "val": "pages 0,2"}
+    want = {"classes": 90, "ignore": 1, "range": "set", "tile": 244, "val": "pages 0,2"}
     assert json.loads(out)["flags"] == want
 
 
