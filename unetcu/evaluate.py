@@ -167,7 +167,7 @@ def table(result: dict[str, Any], pages: bool = False) -> str:
         if name in ("iou", "dice"):
             each = (scores[f"{name}_{k}"] for k in range(result["classes"]))
             meaning += ": " + ", ".join(map(_number, each))
-        if name in best:
+        if name in best and scores[name] is not None:
             meaning += f"; at threshold {best[name]:g}"
         lines.append(f"{label:<17}{_number(scores[name]):<6}  {meaning}")
     return "\n".join(lines)

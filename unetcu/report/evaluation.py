@@ -69,7 +69,7 @@ def _scores(result: dict[str, Any]) -> Markup:
     rows = []
     for key in (k for k in MEANING if k in scores):
         label, meaning = MEANING[key]
-        if key in best:
+        if key in best and scores[key] is not None:
             meaning += f"; at threshold {best[key]:g}"
         rows.append((label, scores[key], meaning))
     return table(["score", "value", "what it says"], rows, class_="headline")
