@@ -6,6 +6,7 @@ from fakecuda import Current, FakeArray
 
 from unetcu.device import cuda
 from unetcu.device.cuda import Cuda
+from unetcu.device.gpu import Call
 from unetcu.errors import DeviceError, KernelError
 
 
@@ -18,7 +19,7 @@ def text(monkeypatch, tmp_path):
 
 
 def start(device, *args, grid=(1, 1, 1), shared=0):
-    device._start("scale", "scale_all", grid, (64, 1, 1), list(args), shared)
+    device._start(Call("scale", "scale_all", grid, (64, 1, 1), list(args), shared))
 
 
 def test_launch_reaches_the_right_gpu_with_its_own_machine_code(launched, text):

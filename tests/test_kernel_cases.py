@@ -5,6 +5,7 @@ every array; outputs come full of NaN. The same cases run on a GPU where there i
 """
 
 import functools
+import math
 from collections import Counter
 
 import numpy as np
@@ -42,10 +43,10 @@ class Blocks:
         self.where, self.start, self.grids = where, where._start, []
 
     def __enter__(self):
-        def note(stem, entry, grid, *rest):
-            self.grids.append(grid[0] * grid[1] * grid[2])
-            LAUNCHED[entry] += 1
-            self.start(stem, entry, grid, *rest)
+        def note(call):
+            self.grids.append(math.prod(call.grid))
+            LAUNCHED[call.entry] += 1
+            self.start(call)
 
         self.where._start = note
         return self

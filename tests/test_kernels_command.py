@@ -51,10 +51,10 @@ def test_check_reports_a_kernel_that_is_wrong(capsys, monkeypatch):
     """A kernel that adds one is caught by every prover that runs it."""
     start = simt.Simt._start
 
-    def wrong(self, stem, entry, grid, block, args, shared):
-        start(self, stem, entry, grid, block, args, shared)
-        if entry == "relu_forward":
-            self.get(args[1])[...] += np.float32(1)
+    def wrong(self, call):
+        start(self, call)
+        if call.entry == "relu_forward":
+            self.get(call.args[1])[...] += np.float32(1)
 
     monkeypatch.setattr(simt.Simt, "_start", wrong)
     code, out, _ = said(capsys, "check", "relu")

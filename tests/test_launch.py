@@ -42,8 +42,8 @@ class Recorder(Gpu):
     def _address(self, array):
         return array.ctypes.data
 
-    def _start(self, *launch):
-        self.started = launch
+    def _start(self, call):
+        self.started = call
 
 
 @pytest.fixture

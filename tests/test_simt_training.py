@@ -148,10 +148,10 @@ def test_what_changes_from_step_to_step_is_read_from_memory(on, monkeypatch):
     seen = []
     start = where._start
 
-    def note(stem, entry, grid, block, args, shared):
-        scalars = [float(a) for a in args if isinstance(a, np.generic)]
-        seen.append((entry, grid, block, scalars, shared))
-        start(stem, entry, grid, block, args, shared)
+    def note(call):
+        scalars = [float(a) for a in call.args if isinstance(a, np.generic)]
+        seen.append(call._replace(args=scalars))
+        start(call)
 
     monkeypatch.setattr(where, "_start", note)
     t = trainer(where, base=4)

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 from ..errors import DeviceError, KernelError
 from ..kernel import source
 from . import nvrtc
-from .gpu import Gpu
+from .gpu import Call, Gpu
 
 PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 NO_GPU = 100  # CUDA_ERROR_NO_DEVICE
@@ -85,20 +85,13 @@ class Cuda(Gpu):
     def _address(self, array: Any) -> int:
         return array.data.ptr
 
-    def _start(
-        self,
-        stem: str,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        args: list[Any],
-        shared: int,
-    ) -> None:
+    def _start(self, call: Call) -> None:
         with self._here():
-            function = self._functions.get((stem, entry)) or self._load(stem, entry)
-            if shared > PLAIN_SHARED:
-                function.max_dynamic_shared_size_bytes = shared
-            function(grid, block, tuple(args), shared_mem=shared)
+            name = call.stem, call.entry
+            function = self._functions.get(name) or self._load(*name)
+            if call.shared > PLAIN_SHARED:
+                function.max_dynamic_shared_size_bytes = call.shared
+            function(call.grid, call.block, tuple(call.args), shared_mem=call.shared)
 
     def _load(self, stem: str, entry: str) -> Any:
         if stem not in self._modules:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -24,6 +24,18 @@ BLOCK_LIMITS = (1024, 1024, 64)
 ALIGNMENT = 16  # bytes: kernels may load four floats at once
 SHARED_LIMIT = 227 * 1024  # bytes a block; what a card really has is less on older ones
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Call(NamedTuple):
+    """One launch that has been checked: the entry point of kernels/<stem>.cu, blocks, threads a
+    block, arguments as the C function wants them, and bytes of dynamic shared memory."""
+
+    stem: str
+    entry: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    args: list[Any]
+    shared: int
 
 
 class Gpu:
@@ -67,15 +79,7 @@ class Gpu:
     def _address(self, array: Any) -> int:
         raise NotImplementedError
 
-    def _start(
-        self,
-        stem: str,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        args: list[Any],
-        shared: int,
-    ) -> None:
+    def _start(self, call: Call) -> None:
         raise NotImplementedError
 
     # What ops use.
@@ -145,7 +149,7 @@ class Gpu:
         self.launches[entry] += 1
         if self.debug:
             self._look(entry, parameters, ready, before=True)
-        self._start(stem, entry, grids, blocks, ready, shared)
+        self._start(Call(stem, entry, grids, blocks, ready, shared))
         if self.debug:
             self.synchronize()
             self._look(entry, parameters, ready, before=False)

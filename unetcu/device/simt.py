@@ -20,7 +20,7 @@ from .. import threads
 from ..errors import DeviceError, KernelError
 from ..kernel import entries
 from .cpu import portable
-from .gpu import Gpu
+from .gpu import Call, Gpu
 
 MODES = ("reverse", "shuffled", "guard", "guard-before", "checked", "profile")
 
@@ -93,29 +93,23 @@ class Simt(Gpu):
     def _address(self, array: SimtArray) -> int:
         return array.ctypes.data
 
-    def _start(
-        self,
-        stem: str,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        args: list[Any],
-        shared: int,
-    ) -> None:
-        parameters = entries(stem)[entry]
-        for p, a in zip(parameters, args, strict=True):
+    def _start(self, call: Call) -> None:
+        parameters = entries(call.stem)[call.entry]
+        for p, a in zip(parameters, call.args, strict=True):
             if p.pointer and not p.const and not a.flags.writeable:
-                raise KernelError(f"{entry} writes to {p.name}, which is read-only")
-        plain = [a.view(np.ndarray) if isinstance(a, SimtArray) else a for a in args]
+                raise KernelError(f"{call.entry} writes to {p.name}, which is read-only")
+        plain = [a.view(np.ndarray) if isinstance(a, SimtArray) else a for a in call.args]
         names = [p.name for p in parameters]
-        loaded = load(stem, self._build)
+        loaded = load(call.stem, self._build)
         try:
             how = {**self._how, "workers": threads.count()}
-            rows = loaded.launch(entry, grid, block, plain, shared=shared, names=names, **how)
+            rows = loaded.launch(
+                call.entry, call.grid, call.block, plain, shared=call.shared, names=names, **how
+            )
         except RuntimeError as error:
             raise KernelError(str(error)) from None
         if self._build == "profile":
-            self.records.append((entry, rows))
+            self.records.append((call.entry, rows))
 
 
 @functools.cache

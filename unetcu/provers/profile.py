@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernel
+from ..device.gpu import Call
 from ..device.simt import Simt
 from ..errors import UsageError
 from ..optim import SGD, AdamW
@@ -107,18 +108,10 @@ class Recorder(Simt):
         super().__init__(("profile",))
         self.launched: dict[tuple, Launch] = {}
 
-    def _start(
-        self,
-        stem: str,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        args: list[Any],
-        shared: int,
-    ) -> None:
-        super()._start(stem, entry, grid, block, args, shared)
-        made = Launch(stem, entry, grid, block, shared)
-        same = self.launched.setdefault((entry, grid, block, shared), made)
+    def _start(self, call: Call) -> None:
+        super()._start(call)
+        made = Launch(call.stem, call.entry, call.grid, call.block, call.shared)
+        same = self.launched.setdefault((call.entry, call.grid, call.block, call.shared), made)
         same.add(self.records.pop()[1])
 
 

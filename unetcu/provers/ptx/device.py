@@ -2,10 +2,10 @@
 at shapes of a few elements."""
 
 import functools
-from typing import Any
 
 from ...cache import load_or_make
 from ...device import nvrtc
+from ...device.gpu import Call
 from ...device.simt import Simt
 from ...errors import KernelError
 from ...kernel import entries, source
@@ -19,24 +19,17 @@ class PtxDevice(Simt):
         super().__init__()
         self.name, self._arch = f"ptx:{arch}", arch
 
-    def _start(
-        self,
-        stem: str,
-        entry: str,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        args: list[Any],
-        shared: int,
-    ) -> None:
+    def _start(self, call: Call) -> None:
         given = []
-        for p, a in zip(entries(stem)[entry], args, strict=True):
+        for p, a in zip(entries(call.stem)[call.entry], call.args, strict=True):
             if p.pointer and p.const:  # the machine then refuses to write there
                 a = self.get(a).view()
                 a.flags.writeable = False
             elif p.pointer and not a.flags.writeable:
-                raise KernelError(f"{entry} writes to {p.name}, which is read-only")
+                raise KernelError(f"{call.entry} writes to {p.name}, which is read-only")
             given.append(self.get(a) if p.pointer else a)
-        module(stem, self._arch).launch(entry, grid, block, given, shared)
+        loaded = module(call.stem, self._arch)
+        loaded.launch(call.entry, call.grid, call.block, given, call.shared)
 
 
 @functools.cache
