@@ -38,7 +38,8 @@ def scores(prepared: Prepared, tested: data.Dataset, predict: Predict) -> dict[s
             THRESHOLDS,
         )
         return {"v_rand": found.v_rand, "v_info": found.v_info}
-    rule, _, _ = choose([(predict(e.x), e) for e in prepared.validation], prepared.settings.gap)
+    known = [*prepared.validation, *prepared.training]
+    rule, _, _ = choose([(predict(e.x), e) for e in known], prepared.settings.gap)
     counts = [
         ObjectCounts.of(label_instances(p, rule), t)
         for p, t in zip(pages, tested.labels, strict=True)

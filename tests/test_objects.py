@@ -12,7 +12,7 @@ from unetcu.scores.metrics import ObjectCounts
 from unetcu.training import objects
 from unetcu.training.objects import GAIN, choose
 from unetcu.training.samples import Example
-from unetcu.training.validation import usual_rule
+from unetcu.training.validation import Predicted, usual_rule
 
 
 def example(ids):
@@ -99,16 +99,48 @@ def test_holes_are_filled_where_that_is_right():
     assert rule.fill_holes
 
 
-def test_of_many_images_some_are_enough(monkeypatch):
+def test_of_many_images_some_are_enough():
     ids, _ = touching_pairs(1)
     many = [example(ids) for _ in range(10)]
-    assert len(objects._some(many)) == 10
-    monkeypatch.setattr(objects, "ENOUGH", 3 * ids.size)
-    found = objects._some(many)
+    assert len(objects._some(many, 99 * ids.size)) == 10
+    found = objects._some(many, 3 * ids.size)
     assert len(found) == 3
     assert (found[0], found[-1]) == (0, 9)
-    monkeypatch.setattr(objects, "ENOUGH", 1)
-    assert len(objects._some(many)) == 1
+    assert objects._some(many, 0.5 * ids.size) == []
+
+
+@pytest.mark.parametrize(
+    ("pixels", "judged", "trained"), [(1e9, 3, 5), (4, 2, 2), (7, 3, 4), (1, 1, 0)]
+)
+def test_the_rule_is_tried_on_validation_and_on_training_images(
+    monkeypatch, tmp_path, pixels, judged, trained
+):
+    ids, p = touching_pairs(1)
+    training, validation = [example(ids) for _ in range(5)], [example(ids) for _ in range(3)]
+    tried, asked = [], []
+
+    def predicted(model, some, where):
+        asked.extend(some)
+        return [Predicted(p, ids) for _ in some]
+
+    def choose(pages, gap):
+        tried.extend(e for _, e in pages)
+        return Rule(), 0.0, 0.0
+
+    monkeypatch.setattr(objects, "predictions", predicted)
+    monkeypatch.setattr(objects, "choose", choose)
+    monkeypatch.setattr(objects, "ENOUGH", pixels * ids.size)
+    monkeypatch.setattr(objects, "load", lambda model: checkpoint.Checkpoint({}, {}))
+    monkeypatch.setattr(objects.Checkpoint, "save", lambda *_, **__: None)
+    answers = predicted(None, validation, None)
+    asked.clear()
+    _, line, counts = objects.choose_rule(tmp_path, training, validation, answers, 1, None)
+    kept = [id(e) for e in tried]
+    assert (len(set(kept) & set(map(id, validation))), len(asked)) == (judged, trained)
+    assert {id(e) for e in asked} <= set(map(id, training))
+    assert len(kept) == len(set(kept)) == judged + trained
+    assert f"on {judged} validation and {trained} training images" in line
+    assert counts.true == 6, "scored are all validation images and no others"
 
 
 def test_train_stores_the_rule_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):
@@ -117,9 +149,9 @@ def test_train_stores_the_rule_and_says_how_good_it_is(tmp_path, monkeypatch, ca
     images, labels = cells(tmp_path)
     kept = []
 
-    def seen(model, validation, predicted, gap):
+    def seen(model, training, validation, predicted, *rest):
         kept.extend(zip(predicted, validation, strict=True))
-        return choose_rule(model, validation, predicted, gap)
+        return choose_rule(model, training, validation, predicted, *rest)
 
     choose_rule = train.choose_rule
     monkeypatch.setattr(train, "choose_rule", seen)

@@ -176,11 +176,14 @@ def _judge(loop: Loop, prepared: Prepared, asked: Asked, choose: bool) -> str:
         run.report.unlink(missing_ok=True)  # of an interruption: without it, this is still to do
     best = [r for r in loop.rows if r["best"]][-1]
     told = {k: f"{best[k]}" for k in ("val_loss", "iou", "pixel_error") if best[k] != ""}
-    predicted = predictions(run.best, loop.validation, loop.trainer.net.device)
+    where = loop.trainer.net.device
+    predicted = predictions(run.best, loop.validation, where)
     rule = usual_rule(prepared.training, gap) if loop.settings.instances else None
     chosen = bool(rule) and choose and any((e.t > 0).any() for e in loop.validation)
     if chosen:
-        rule, line, objects = choose_rule(run.best, loop.validation, predicted, gap)
+        rule, line, objects = choose_rule(
+            run.best, prepared.training, loop.validation, predicted, gap, where
+        )
         _say(line)
         run.note(line)
         scores = {"SEG": objects.seg, "AP50": objects.ap50, "matched": objects.matched_share}

@@ -130,13 +130,13 @@ def _part(part: int, of: int) -> float:
 
 
 def objects_rule(rule: Rule, chosen: bool, unfinished: bool) -> Markup:
-    """The section about how objects are found. chosen: on the validation images."""
+    """The section about how objects are found. chosen: on labelled images."""
     found = rule.to_dict()
     rows = [(k.replace("_", " "), markup(f"{v:g}" if not isinstance(v, bool) else
              ("yes" if v else "no")), _RULE[k]) for k, v in found.items()]  # fmt: skip
     told: list[object] = ["What is an object in the network's probability of foreground. "]
     if chosen:
-        told += ["The rule was chosen on the validation images and is in the model file: ",
+        told += ["The rule was chosen on validation and training images and is in the model file: ",
                  el("code", "predict --instances"), " takes it."]  # fmt: skip
     elif unfinished:
         told.append("The rule will be chosen when the training has ended; until then it is this.")
