@@ -5,8 +5,8 @@
 DATA and the folds are those of crossval.py; the recipe is the set's. Every contender is trained
 anew for each number of minutes, on the same images, alone on the machine, with as many threads. Its
 last weights (the average of the last) count, and the rule for objects, or the threshold, is chosen
-for each on the validation images of its fold; scored are the pages of the other half. What the
-contenders are says quality_peers.py. Needs PyTorch and tifffile.
+for each on the images that it was trained and validated on; scored are the pages of the other half.
+What the contenders are says quality_peers.py. Needs PyTorch and tifffile.
 """
 
 import argparse

@@ -225,8 +225,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threshold", type=float, metavar="P", help="foreground is where its probability is above "
         "P (default: where a class is more probable than background)")  # fmt: skip
     add("--instances", action="store_true", help="number the objects: connected parts of the "
-        "foreground, cut where it has several summits, by the rule that training chose on its "
-        "validation images and stored in the model")  # fmt: skip
+        "foreground, cut where it has several summits, by the rule that training chose and "
+        "stored in the model")  # fmt: skip
     add("--min-size", type=int, metavar="PIXELS", help="of an instance (default: the model's)")
     add("--no-overlay", dest="overlay", action="store_false", help="write no pictures")
     add("--confidence", action="store_true", help="also write NAME_confidence.tif, the probability "
