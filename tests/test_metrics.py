@@ -231,3 +231,14 @@ def test_overlaps_counts_every_pair():
 def test_objects_of_different_sizes_are_refused():
     with pytest.raises(DataError, match="3 x 3 and the truth 2 x 3 x 3"):
         object_counts(np.ones((3, 3), int), np.ones((2, 3, 3), int))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32, np.uint64])
+def test_objects_count_alike_whatever_their_numbers_and_their_type(dtype):
+    truth = np.kron(np.int32([[0, 1, 2], [3, 0, 0]]), np.ones((4, 4), np.int32))
+    found = np.where(truth == 2, 0, truth)
+    wanted = ObjectCounts.of(found, truth)
+    assert (wanted.true, wanted.predicted, wanted.matched) == (3, 2, 2)
+    most = min(np.iinfo(dtype).max // 4, 10**12)
+    for step in (1, most):
+        assert ObjectCounts.of(found.astype(dtype) * dtype(step), truth) == wanted

@@ -95,9 +95,6 @@ def predict(
     net, rule, objects, trained = _model(model, device)
     if threshold is not None:
         objects = replace(objects, threshold=threshold)
-        if instances and threshold >= objects.seed > 0:
-            say(f"--threshold {threshold:g} is not below {objects.seed:g}, from where the model's "
-                "rule looks for summits: touching objects stay in one piece")  # fmt: skip
     if min_size is not None:
         objects = replace(objects, min_size=min_size)
     size = default_tile(net.depth) if tile is None else tile
@@ -127,6 +124,9 @@ def predict(
     say(f"device: {describe(device)}; {about}")
     for note in notes:
         say(note)
+    if instances and threshold is not None and threshold >= objects.seed > 0:
+        say(f"--threshold {threshold:g} is not below {objects.seed:g}, from where the model's rule "
+            "looks for summits: touching objects stay in one piece")  # fmt: skip
     if trained and not instances:
         say("the model was trained on instances: --instances numbers the objects")
     job.folder.mkdir(parents=True, exist_ok=True)

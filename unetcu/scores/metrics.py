@@ -212,7 +212,7 @@ def _size(array: LabelMap) -> str:
 def _compact(ids: LabelMap) -> LabelMap:
     """The same objects with ids 1..n; 0 stays 0 whether or not it occurs."""
     if ids.min(initial=0) == 0 and ids.max(initial=0) < DENSE_CELLS:
-        occurs = np.bincount(ids, minlength=1) > 0
+        occurs = np.bincount(ids.astype(np.intp, copy=False), minlength=1) > 0
         occurs[0] = True
         return (np.cumsum(occurs) - 1)[ids]
     _, index = np.unique(np.append(ids, ids.dtype.type(0)), return_inverse=True)

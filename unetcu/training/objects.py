@@ -3,7 +3,7 @@
 The network answers with a probability; what is an object in it is a rule (scores.instances.Rule)
 with a few numbers, which are chosen here by trying, each in turn. Two or three validation images
 tell too little: a rule that suits them by chance cost nuclei 0.01 of SEG on others. So training
-images are tried as well; where the network knows them by heart, all rules do alike on them.
+images are tried as well, though the network knows them better (docs/recipes.md has the figures).
 The rule is stored in the model file, and `predict --instances` takes it.
 """
 
