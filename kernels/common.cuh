@@ -10,7 +10,8 @@ __device__ inline long long thread_index() {
 }
 
 // x[first] + x[first + stride] + ... as long as the index is below count, added in this order.
-__device__ inline float strided_sum(const float* x, long long first, long long stride,
+template <class T>
+__device__ inline float strided_sum(const T* x, long long first, long long stride,
                                     long long count) {
   float sum = 0;
   for (long long i = first; i < count; i += stride) sum += x[i];

@@ -15,6 +15,7 @@
 //
 // Launched by unetcu/ops/conv1x1.py. Tested by tests/ops/test_conv1x1.py.
 #include "common.cuh"
+#include "real.cuh"
 
 constexpr int BLOCK = 256;
 constexpr int CHANNELS = 16;
@@ -22,7 +23,7 @@ constexpr int CLASSES = 4;
 constexpr int SLAB = 256;
 
 // Grid: x blocks of BLOCK pixels, y groups of CLASSES classes.
-extern "C" __global__ void conv1x1_forward(const float* __restrict__ x, const float* __restrict__ w,
+extern "C" __global__ void conv1x1_forward(const real* __restrict__ x, const real* __restrict__ w,
                                            const float* __restrict__ b, float* __restrict__ y,
                                            int P, int C, int K) {
   __shared__ float xs[BLOCK][CHANNELS + 1];
@@ -33,12 +34,12 @@ extern "C" __global__ void conv1x1_forward(const float* __restrict__ x, const fl
     for (int i = t; i < BLOCK * CHANNELS; i += BLOCK) {
       const int p = i / CHANNELS, c = i % CHANNELS;  // a row of x, 64 bytes of it, by 16 threads
       const bool inside = p0 + p < P && c0 + c < C;
-      xs[p][c] = inside ? x[static_cast<long long>(p0 + p) * C + c0 + c] : 0.0f;
+      xs[p][c] = inside ? float(x[static_cast<long long>(p0 + p) * C + c0 + c]) : 0.0f;
     }
     if (t < CHANNELS * CLASSES) {
       const int c = t / CLASSES, k = t % CLASSES;
       const bool inside = c0 + c < C && k0 + k < K;
-      ws[c][k] = inside ? w[static_cast<long long>(c0 + c) * K + k0 + k] : 0.0f;
+      ws[c][k] = inside ? float(w[static_cast<long long>(c0 + c) * K + k0 + k]) : 0.0f;
     }
     __syncthreads();  // waits for the chunk: threads read what others have loaded
     for (int c = 0; c < CHANNELS; ++c)
@@ -52,27 +53,27 @@ extern "C" __global__ void conv1x1_forward(const float* __restrict__ x, const fl
 
 // One thread an element of dx.
 extern "C" __global__ void conv1x1_backward_x(const float* __restrict__ dy,
-                                              const float* __restrict__ w, float* __restrict__ dx,
+                                              const real* __restrict__ w, real* __restrict__ dx,
                                               unsigned count, int C, int K) {
   const long long i = thread_index();
   if (i >= count) return;
   const unsigned p = static_cast<unsigned>(i) / C, c = static_cast<unsigned>(i) % C;
   const float* g = dy + static_cast<long long>(p) * K;
-  const float* row = w + static_cast<long long>(c) * K;
+  const real* row = w + static_cast<long long>(c) * K;
   float sum = 0;
   for (int k = 0; k < K; ++k) sum += g[k] * row[k];
   dx[i] = sum;
 }
 
 // Grid: x slabs, y blocks of the C K + K elements. Row C of dw is that of a channel of ones: db.
-extern "C" __global__ void conv1x1_backward_w(const float* __restrict__ x,
+extern "C" __global__ void conv1x1_backward_w(const real* __restrict__ x,
                                               const float* __restrict__ dy,
                                               float* __restrict__ part, int P, int C, int K) {
   const int i = blockIdx.y * BLOCK + threadIdx.x, size = C * K + K;
   if (i >= size) return;
   const int c = i / K, k = i % K, from = blockIdx.x * SLAB, to = from + min(SLAB, P - from);
   float sum = 0;
-  for (long long p = from; p < to; ++p) sum += (c < C ? x[p * C + c] : 1.0f) * dy[p * K + k];
+  for (long long p = from; p < to; ++p) sum += (c < C ? float(x[p * C + c]) : 1.0f) * dy[p * K + k];
   part[blockIdx.x * static_cast<long long>(size) + i] = sum;
 }
 

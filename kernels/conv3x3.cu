@@ -34,6 +34,7 @@
 #include "common.cuh"
 #include "correlate.cuh"
 #include "fours.cuh"
+#include "real.cuh"
 
 constexpr int TILE_W = 16;  // of y and dx
 constexpr int WIDE_H = 8;
@@ -56,7 +57,7 @@ constexpr int W_FEW_K = 64;
 
 // Over the tiles of one slab: parts_w[slab] (3,3,C,K), parts_b[slab] (K).
 template <int TILE_H, int CB, int KB>
-__device__ __forceinline__ void backward_w(const float* x, const float* dy, const float* y,
+__device__ __forceinline__ void backward_w(const real* x, const real* dy, const real* y,
                                            float* parts_w, float* parts_b, int N, int H, int W,
                                            int C, int K, int relu) {
   constexpr int LANES = KB / 8, OWNERS = CB * LANES, GROUPS = W_THREADS / OWNERS;
@@ -156,47 +157,47 @@ __device__ __forceinline__ void backward_w(const float* x, const float* dy, cons
 
 // Grid: x tiles times blocks of filters, y images.
 extern "C" __global__ void __launch_bounds__(THREADS, 3) conv3x3_forward(
-    const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b,
-    float* __restrict__ y, int H, int W, int C, int K, int relu) {
+    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
+    real* __restrict__ y, int H, int W, int C, int K, int relu) {
   correlate<WIDE_H, TILE_W, WIDE_K, false>(x, nullptr, w, b, y, H, W, C, K, relu);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3) conv3x3_forward_narrow(
-    const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ b,
-    float* __restrict__ y, int H, int W, int C, int K, int relu) {
+    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
+    real* __restrict__ y, int H, int W, int C, int K, int relu) {
   correlate<NARROW_H, TILE_W, NARROW_K, false>(x, nullptr, w, b, y, H, W, C, K, relu);
 }
 
 // Grid: as above, of tiles of dx and blocks of channels. y is read only if relu.
 extern "C" __global__ void __launch_bounds__(THREADS, 3) conv3x3_backward_x(
-    const float* __restrict__ dy, const float* __restrict__ y, const float* __restrict__ w,
-    float* __restrict__ dx, int H, int W, int C, int K, int relu) {
+    const real* __restrict__ dy, const real* __restrict__ y, const real* __restrict__ w,
+    real* __restrict__ dx, int H, int W, int C, int K, int relu) {
   correlate<WIDE_H, TILE_W, WIDE_K, true>(dy, y, w, nullptr, dx, H - 2, W - 2, K, C, relu);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3) conv3x3_backward_x_narrow(
-    const float* __restrict__ dy, const float* __restrict__ y, const float* __restrict__ w,
-    float* __restrict__ dx, int H, int W, int C, int K, int relu) {
+    const real* __restrict__ dy, const real* __restrict__ y, const real* __restrict__ w,
+    real* __restrict__ dx, int H, int W, int C, int K, int relu) {
   correlate<NARROW_H, TILE_W, NARROW_K, true>(dy, y, w, nullptr, dx, H - 2, W - 2, K, C, relu);
 }
 
 // Grid: x slabs, y blocks of channels, z blocks of filters. y is read only if relu.
 extern "C" __global__ void __launch_bounds__(W_THREADS, 2) conv3x3_backward_w(
-    const float* __restrict__ x, const float* __restrict__ dy, const float* __restrict__ y,
+    const real* __restrict__ x, const real* __restrict__ dy, const real* __restrict__ y,
     float* __restrict__ parts_w, float* __restrict__ parts_b, int N, int H, int W, int C, int K,
     int relu) {
   backward_w<W_WIDE_H, W_WIDE_C, W_WIDE_K>(x, dy, y, parts_w, parts_b, N, H, W, C, K, relu);
 }
 
 extern "C" __global__ void __launch_bounds__(W_THREADS, 2) conv3x3_backward_w_narrow(
-    const float* __restrict__ x, const float* __restrict__ dy, const float* __restrict__ y,
+    const real* __restrict__ x, const real* __restrict__ dy, const real* __restrict__ y,
     float* __restrict__ parts_w, float* __restrict__ parts_b, int N, int H, int W, int C, int K,
     int relu) {
   backward_w<W_NARROW_H, W_NARROW_C, W_NARROW_K>(x, dy, y, parts_w, parts_b, N, H, W, C, K, relu);
 }
 
 extern "C" __global__ void __launch_bounds__(W_THREADS, 2) conv3x3_backward_w_few(
-    const float* __restrict__ x, const float* __restrict__ dy, const float* __restrict__ y,
+    const real* __restrict__ x, const real* __restrict__ dy, const real* __restrict__ y,
     float* __restrict__ parts_w, float* __restrict__ parts_b, int N, int H, int W, int C, int K,
     int relu) {
   backward_w<W_FEW_H, W_FEW_C, W_FEW_K>(x, dy, y, parts_w, parts_b, N, H, W, C, K, relu);

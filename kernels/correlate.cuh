@@ -29,8 +29,8 @@ constexpr int DEPTH = 8;  // channels summed between two loads
 // out (N,P,Q,M) = act(b + x * w) of x (N,H,W,D) and w (3,3,D,M), P = H - 2.
 // TURNED: x is dy, to be gated by y and padded by 2, P = H + 2; w is (3,3,M,D); no b, no act.
 template <int TILE_H, int TILE_W, int TILE_K, bool TURNED>
-__device__ __forceinline__ void correlate(const float* x, const float* y, const float* w,
-                                          const float* b, float* out, int H, int W, int D, int M,
+__device__ __forceinline__ void correlate(const real* x, const real* y, const real* w,
+                                          const float* b, real* out, int H, int W, int D, int M,
                                           int relu) {
   constexpr int THREADS = TILE_H * TILE_W * TILE_K / 64;
   constexpr int PAD = TURNED ? 2 : 0, PATCH_W = TILE_W + 2, PATCH = (TILE_H + 2) * PATCH_W;
@@ -71,7 +71,7 @@ __device__ __forceinline__ void correlate(const float* x, const float* y, const 
 #pragma unroll 2
       for (int e = t; e < 9 * TILE_K * 2; e += THREADS) {
         const int d = e % 2 * 4, c = e / 2 % TILE_K, tap = e / 2 / TILE_K;
-        const float* from = w + ((long long)(8 - tap) * M + m0 + c) * D + d0 + d;
+        const real* from = w + ((long long)(8 - tap) * M + m0 + c) * D + d0 + d;
         const float4 four = load4(from, m0 + c < M ? D - d0 - d : 0, by_fours);
         float* to = reinterpret_cast<float*>(ws) + (tap * DEPTH + d) * ROW + c;
         to[0] = four.x;
@@ -83,7 +83,7 @@ __device__ __forceinline__ void correlate(const float* x, const float* y, const 
 #pragma unroll 3
       for (int e = t; e < 9 * DEPTH * (TILE_K / 4); e += THREADS) {
         const int k = e % (TILE_K / 4), row = e / (TILE_K / 4), d = row % DEPTH, tap = row / DEPTH;
-        const float* from = w + ((long long)tap * D + d0 + d) * M + m0 + 4 * k;
+        const real* from = w + ((long long)tap * D + d0 + d) * M + m0 + 4 * k;
         // Beyond the last channel x and w are both 0: one alone would not do, 0 * NaN is NaN.
         const int left = d0 + d < D ? M - m0 - 4 * k : 0;
         ws[(tap * DEPTH + d) * ROW / 4 + k] = load4(from, left, M % 4 == 0);

@@ -10,9 +10,10 @@
 //
 // Launched by unetcu/ops/crop_concat.py. Tested by tests/ops/test_crop_concat.py.
 #include "common.cuh"
+#include "real.cuh"
 
-extern "C" __global__ void crop_concat_forward(const float* __restrict__ skip,
-                                               const float* __restrict__ x, float* __restrict__ y,
+extern "C" __global__ void crop_concat_forward(const real* __restrict__ skip,
+                                               const real* __restrict__ x, real* __restrict__ y,
                                                unsigned count, int Hs, int Ws, int S, int H, int W,
                                                int C) {
   const long long i = thread_index();
@@ -27,8 +28,8 @@ extern "C" __global__ void crop_concat_forward(const float* __restrict__ skip,
 }
 
 // One thread an element of dskip; those outside the centre write the zeros.
-extern "C" __global__ void crop_concat_backward_skip(const float* __restrict__ dy,
-                                                     float* __restrict__ dskip, unsigned count,
+extern "C" __global__ void crop_concat_backward_skip(const real* __restrict__ dy,
+                                                     real* __restrict__ dskip, unsigned count,
                                                      int Hs, int Ws, int S, int H, int W, int C) {
   const long long i = thread_index();
   if (i >= count) return;
@@ -37,12 +38,12 @@ extern "C" __global__ void crop_concat_backward_skip(const float* __restrict__ d
   const int row = p / Ws % Hs - (Hs - H) / 2, column = p % Ws - (Ws - W) / 2;
   const bool centre = 0 <= row && row < H && 0 <= column && column < W;
   const long long pixel = (static_cast<long long>(n) * H + row) * W + column;
-  dskip[i] = centre ? dy[pixel * (S + C) + channel] : 0.0f;
+  dskip[i] = centre ? dy[pixel * (S + C) + channel] : real(0.0f);
 }
 
 // One thread an element of dx.
-extern "C" __global__ void crop_concat_backward_x(const float* __restrict__ dy,
-                                                  float* __restrict__ dx, unsigned count, int S,
+extern "C" __global__ void crop_concat_backward_x(const real* __restrict__ dy,
+                                                  real* __restrict__ dx, unsigned count, int S,
                                                   int C) {
   const long long i = thread_index();
   if (i >= count) return;

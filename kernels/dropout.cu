@@ -13,9 +13,10 @@
 //
 // Launched by unetcu/ops/dropout.py. Tested by tests/ops/test_dropout.py.
 #include "common.cuh"
+#include "real.cuh"
 
-extern "C" __global__ void dropout_scale(const float* __restrict__ x,
-                                         const unsigned* __restrict__ when, float* __restrict__ y,
+extern "C" __global__ void dropout_scale(const real* __restrict__ x,
+                                         const unsigned* __restrict__ when, real* __restrict__ y,
                                          long long count, unsigned layer, unsigned threshold,
                                          float scale) {
   const long long first = 2 * thread_index();

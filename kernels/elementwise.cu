@@ -15,9 +15,10 @@
 // Launched by unetcu/ops/elementwise.py and, to add gradients, by the device.
 // Tested by tests/ops/test_elementwise.py.
 #include "common.cuh"
+#include "real.cuh"
 
-extern "C" __global__ void elementwise_add(const float* __restrict__ a, const float* __restrict__ b,
-                                           float* __restrict__ y, long long count, long long size) {
+extern "C" __global__ void elementwise_add(const real* __restrict__ a, const real* __restrict__ b,
+                                           real* __restrict__ y, long long count, long long size) {
   const long long i = thread_index();
   if (i < count) y[i] = a[i] + b[i < size ? i : i % size];
 }

@@ -1,16 +1,38 @@
-// fours.cuh: rows of floats in global memory, four at a time where that is possible.
+// fours.cuh: rows of numbers in global memory, four at a time where that is possible.
 //
-// One access of 16 bytes takes a quarter of the instructions of four of 4 bytes. It needs addresses
-// that are multiples of 16 bytes: every array starts at one (launches are checked for it), so do
-// its rows if their length is a multiple of 4. `fours` says that; `left` is how many numbers are
-// left in the row, 0 or less if p lies behind its end.
+// One access of four numbers takes a quarter of the instructions of four accesses. It needs an
+// address that is a multiple of their size: every array starts at a multiple of 16 bytes (launches
+// are checked for it), so its rows do if their length is a multiple of 4. `fours` says that; `left`
+// is how many numbers are left in the row, 0 or less if p lies behind its end.
 #pragma once
+#include "real.cuh"
+
+// Four at once.
+__device__ __forceinline__ float4 load_four(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
+}
+__device__ __forceinline__ void store_four(float* p, float a, float b, float c, float d) {
+  *reinterpret_cast<float4*>(p) = make_float4(a, b, c, d);
+}
+#if defined FORMAT_BF16 || defined FORMAT_FP16
+struct alignas(8) Real4 {
+  real x, y, z, w;
+};
+__device__ __forceinline__ float4 load_four(const real* p) {
+  const Real4 v = *reinterpret_cast<const Real4*>(p);
+  return make_float4(v.x, v.y, v.z, v.w);
+}
+__device__ __forceinline__ void store_four(real* p, float a, float b, float c, float d) {
+  *reinterpret_cast<Real4*>(p) = Real4{a, b, c, d};
+}
+#endif
 
 // p[0..3]; zero for what is not left. Nothing outside the row is read.
-__device__ __forceinline__ float4 load4(const float* p, int left, bool fours) {
+template <class T>
+__device__ __forceinline__ float4 load4(const T* p, int left, bool fours) {
   float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   if (fours) {
-    if (left > 0) v = *reinterpret_cast<const float4*>(p);
+    if (left > 0) v = load_four(p);
   } else {
     if (left > 0) v.x = p[0];
     if (left > 1) v.y = p[1];
@@ -21,8 +43,8 @@ __device__ __forceinline__ float4 load4(const float* p, int left, bool fours) {
 }
 
 // dy[at..at+3]; with relu only where y > 0, and a plain 0 elsewhere (also where dy or y is NaN).
-__device__ __forceinline__ float4 load4_gated(const float* dy, const float* y, long long at,
-                                              int left, bool fours, int relu) {
+__device__ __forceinline__ float4 load4_gated(const real* dy, const real* y, long long at, int left,
+                                              bool fours, int relu) {
   float4 g = load4(dy + at, left, fours);
   if (relu) {
     const float4 open = load4(y + at, left, fours);
@@ -35,9 +57,10 @@ __device__ __forceinline__ float4 load4_gated(const float* dy, const float* y, l
 }
 
 // p[0..3] = from[0..3], as far as they are left.
-__device__ __forceinline__ void store4(float* p, const float* from, int left, bool fours) {
+template <class T>
+__device__ __forceinline__ void store4(T* p, const float* from, int left, bool fours) {
   if (fours) {
-    if (left > 0) *reinterpret_cast<float4*>(p) = make_float4(from[0], from[1], from[2], from[3]);
+    if (left > 0) store_four(p, from[0], from[1], from[2], from[3]);
   } else {
     if (left > 0) p[0] = from[0];
     if (left > 1) p[1] = from[1];

@@ -11,6 +11,7 @@
 //
 // Launched by unetcu/ops/maxpool2.py. Tested by tests/ops/test_maxpool2.py.
 #include "common.cuh"
+#include "real.cuh"
 
 // Where the window of element i of y begins in x: in row 2 r of x, if r = n H + i is i's row in y.
 __device__ inline long long corner(unsigned i, int W, int C) {
@@ -18,12 +19,12 @@ __device__ inline long long corner(unsigned i, int W, int C) {
   return (4LL * pixel - 2LL * j) * C + c;  // (2 r) 2W + 2 j = 4 (r W + j) - 2 j pixels
 }
 
-extern "C" __global__ void maxpool2_forward(const float* __restrict__ x, float* __restrict__ y,
+extern "C" __global__ void maxpool2_forward(const real* __restrict__ x, real* __restrict__ y,
                                             unsigned char* __restrict__ winner, unsigned count,
                                             int W, int C) {
   const long long i = thread_index();
   if (i >= count) return;
-  const float* window = x + corner(i, W, C);
+  const real* window = x + corner(i, W, C);
   float best = window[0];
   int first = 0;
   for (int k = 1; k < 4; ++k) {
@@ -38,12 +39,12 @@ extern "C" __global__ void maxpool2_forward(const float* __restrict__ x, float* 
 }
 
 // Writes all four places of a window: dx needs no zeros before.
-extern "C" __global__ void maxpool2_backward(const float* __restrict__ dy,
+extern "C" __global__ void maxpool2_backward(const real* __restrict__ dy,
                                              const unsigned char* __restrict__ winner,
-                                             float* __restrict__ dx, unsigned count, int W, int C) {
+                                             real* __restrict__ dx, unsigned count, int W, int C) {
   const long long i = thread_index();
   if (i >= count) return;
-  float* window = dx + corner(i, W, C);
+  real* window = dx + corner(i, W, C);
   for (int k = 0; k < 4; ++k)
-    window[(k / 2 * 2LL * W + k % 2) * C] = k == winner[i] ? dy[i] : 0.0f;
+    window[(k / 2 * 2LL * W + k % 2) * C] = k == winner[i] ? dy[i] : real(0.0f);
 }

@@ -28,7 +28,7 @@ __device__ inline void load_tile(float (&tile)[CHUNK][TILE + PAD], Element eleme
     const int i = step + threadIdx.x;
     const int r = NEAREST == R_NEAREST ? i % CHUNK : i / TILE;
     const int m = NEAREST == R_NEAREST ? i / CHUNK : i % TILE;
-    tile[r][m] = m0 + m < M && r0 + r < to ? element(m0 + m, r0 + r) : 0.0f;
+    tile[r][m] = m0 + m < M && r0 + r < to ? float(element(m0 + m, r0 + r)) : 0.0f;
   }
 }
 

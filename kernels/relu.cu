@@ -6,15 +6,16 @@
 //
 // Launched by unetcu/ops/relu.py. Tested by tests/ops/test_relu.py.
 #include "common.cuh"
+#include "real.cuh"
 
-extern "C" __global__ void relu_forward(const float* __restrict__ x, float* __restrict__ y,
+extern "C" __global__ void relu_forward(const real* __restrict__ x, real* __restrict__ y,
                                         long long count) {
   const long long i = thread_index();
-  if (i < count) y[i] = x[i] <= 0 ? 0.0f : x[i];  // not fmaxf: it would swallow a NaN
+  if (i < count) y[i] = x[i] <= 0 ? real(0.0f) : x[i];  // not fmaxf: it would swallow a NaN
 }
 
-extern "C" __global__ void relu_backward(const float* __restrict__ dy, const float* __restrict__ y,
-                                         float* __restrict__ dx, long long count) {
+extern "C" __global__ void relu_backward(const real* __restrict__ dy, const real* __restrict__ y,
+                                         real* __restrict__ dx, long long count) {
   const long long i = thread_index();
-  if (i < count) dx[i] = y[i] > 0 ? dy[i] : 0.0f;
+  if (i < count) dx[i] = y[i] > 0 ? dy[i] : real(0.0f);
 }

@@ -18,6 +18,7 @@
 // Launched by unetcu/ops/upconv2.py. Tested by tests/ops/test_upconv2.py.
 #include "common.cuh"
 #include "product.cuh"
+#include "real.cuh"
 
 constexpr int BLOCK = 256;
 constexpr int TILE = 64;
@@ -39,8 +40,8 @@ __device__ inline long long in_weights(int c, int q, int C, int K) {
 
 // Grid: x tiles of P, y tiles of 4K.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-upconv2_forward(const float* __restrict__ x, const float* __restrict__ w,
-                const float* __restrict__ b, float* __restrict__ y, int P, int W, int C, int K) {
+upconv2_forward(const real* __restrict__ x, const real* __restrict__ w,
+                const float* __restrict__ b, real* __restrict__ y, int P, int W, int C, int K) {
   tile_product<TILE, R_NEAREST, ROW_NEAREST>(
       blockIdx.x * TILE, P, blockIdx.y * TILE, 4 * K, 0, C,
       [=](int p, int c) { return x[static_cast<long long>(p) * C + c]; },
@@ -50,8 +51,8 @@ upconv2_forward(const float* __restrict__ x, const float* __restrict__ w,
 
 // Grid: x tiles of P, y tiles of C.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-upconv2_backward_x(const float* __restrict__ dy, const float* __restrict__ w,
-                   float* __restrict__ dx, int P, int W, int C, int K) {
+upconv2_backward_x(const real* __restrict__ dy, const real* __restrict__ w,
+                   real* __restrict__ dx, int P, int W, int C, int K) {
   tile_product<TILE, R_NEAREST, R_NEAREST>(
       blockIdx.x * TILE, P, blockIdx.y * TILE, C, 0, 4 * K,
       [=](int p, int q) { return dy[in_patch(p, q, W, K)]; },
@@ -61,7 +62,7 @@ upconv2_backward_x(const float* __restrict__ dy, const float* __restrict__ w,
 
 // Grid: x slabs, y tiles of C, z tiles of 4K.
 extern "C" __global__ void __launch_bounds__(BLOCK)
-upconv2_backward_w(const float* __restrict__ x, const float* __restrict__ dy,
+upconv2_backward_w(const real* __restrict__ x, const real* __restrict__ dy,
                    float* __restrict__ part, int P, int W, int C, int K) {
   const int from = blockIdx.x * SLAB, to = from + min(SLAB, P - from);
   float* slab = part + blockIdx.x * (4LL * C * K);
@@ -76,6 +77,11 @@ upconv2_backward_w(const float* __restrict__ x, const float* __restrict__ dy,
 // of dw and, in two rounds so that enough threads have work, the pixels of dy for db.
 extern "C" __global__ void upconv2_sum(const float* __restrict__ in, float* __restrict__ out,
                                        long long count, long long size) {
+  const long long i = thread_index();
+  if (i < size) out[i] = strided_sum(in, i, size, count);
+}
+extern "C" __global__ void upconv2_sum_dy(const real* __restrict__ in, float* __restrict__ out,
+                                          long long count, long long size) {
   const long long i = thread_index();
   if (i < size) out[i] = strided_sum(in, i, size, count);
 }

@@ -36,13 +36,37 @@ _DTYPES = {
 }
 
 
+# What real.cuh can make of a kernel file, and the NumPy type whose arrays hold such numbers. The
+# first is what a file is compiled for if nothing else is said. bf16: its bits, as NumPy lacks it.
+FORMATS = {"fp32": "float32", "bf16": "uint16", "fp16": "float16"}
+_FORMATS = re.compile(r"^// Formats: +(.+)$", re.M)
+
+
 class Param(NamedTuple):
-    """One parameter of an entry point; dtype is a NumPy name, of the elements for a pointer."""
+    """One parameter of an entry point; dtype is a NumPy name, of the elements for a pointer.
+    real: its type depends on the format."""
 
     name: str
     dtype: str
     pointer: bool
     const: bool
+    real: bool = False
+
+
+def units() -> list[str]:
+    """Everything that is compiled: each stem, and "STEM:FORMAT" for its further formats."""
+    return [u for stem in stems() for u in formats(stem).values()]
+
+
+@functools.cache
+def formats(stem: str) -> dict[str, str]:
+    """Format -> unit, for what kernels/<stem>.cu is compiled for: "fp32" alone if it includes no
+    real.cuh, else those of its line "// Formats: ...", or all of FORMATS."""
+    text = (KERNELS / f"{stem}.cu").read_text("utf-8")
+    if given := _FORMATS.search(text):
+        return {form: f"{stem}:{form}" for form in given[1].split()}
+    known = FORMATS if '#include "real.cuh"' in text else ("fp32",)
+    return {form: stem if form == "fp32" else f"{stem}:{form}" for form in known}
 
 
 def stems() -> list[str]:
@@ -52,11 +76,13 @@ def stems() -> list[str]:
 
 
 @functools.cache
-def source(stem: str) -> str:
+def source(unit: str) -> str:
     """The text of kernels/<stem>.cu with its headers pasted in; #line tells where from.
 
-    Pasted, so that the text alone decides what a compiler sees: caches can be keyed by it.
+    Pasted, so that the text alone decides what a compiler sees: caches can be keyed by it. unit:
+    a stem, or "STEM:FORMAT".
     """
+    stem, _, form = unit.partition(":")
     path = KERNELS / f"{stem}.cu"
     if not path.is_file():
         raise KernelError(f"there is no kernel file {stem}.cu in {KERNELS}")
@@ -74,7 +100,7 @@ def source(stem: str) -> str:
 
         return f'#line 1 "{_shown(file)}"\n' + _INCLUDE.sub(paste, text)
 
-    return pasted(path)
+    return (f"#define FORMAT_{form.upper()}\n" if form else "") + pasted(path)
 
 
 def _shown(file: Path) -> str:
@@ -82,37 +108,41 @@ def _shown(file: Path) -> str:
 
 
 @functools.cache
-def entries(stem: str) -> dict[str, tuple[Param, ...]]:
-    """Every entry point of kernels/<stem>.cu, name -> parameters in order."""
+def entries(unit: str) -> dict[str, tuple[Param, ...]]:
+    """Every entry point of a unit, name -> parameters in order."""
+    stem, _, form = unit.partition(":")
     text = _COMMENT.sub(" ", (KERNELS / f"{stem}.cu").read_text("utf-8"))
+    types = {**_DTYPES, "real": FORMATS.get(form, "float32")}
     return {
-        name: tuple(_param(stem, name, p) for p in parameters.split(","))
+        name: tuple(_param(f"{stem}.cu, {name}", types, p) for p in parameters.split(","))
         for name, parameters in _ENTRY.findall(text)
     }
 
 
-def _param(stem: str, entry: str, declared: str) -> Param:
+def _param(where: str, types: dict[str, str], declared: str) -> Param:
     const = re.search(r"\bconst\b", declared) is not None
     words = re.sub(r"\bconst\b|\b__restrict__\b", " ", declared).replace("*", " * ").split()
     kind = " ".join(w for w in words[:-1] if w != "*")
-    if kind not in _DTYPES or words.count("*") > 1:
-        raise KernelError(f"{stem}.cu, {entry}: cannot read the parameter {declared.strip()!r}")
-    return Param(words[-1], _DTYPES[kind], "*" in words, const)
+    if kind not in types or words.count("*") > 1:
+        raise KernelError(f"{where}: cannot read the parameter {declared.strip()!r}")
+    return Param(words[-1], types[kind], "*" in words, const, kind == "real")
 
 
 @functools.cache
-def constants(stem: str) -> dict[str, int]:
-    """The file's `constexpr int NAME = ...;` at the start of a line: tile sizes for launches.
+def constants(unit: str) -> dict[str, int]:
+    """A unit's `constexpr int NAME = ...;` at the start of a line: tile sizes for launches.
 
-    The value is whole numbers and earlier names with + - * / and parentheses.
+    The value is whole numbers, sizeof(real) and earlier names with + - * / and parentheses.
     """
+    form = unit.partition(":")[2]
+    real = "2" if FORMATS.get(form) in ("uint16", "float16") else "4"
     found: dict[str, int] = {}
-    text = _COMMENT.sub(" ", (KERNELS / f"{stem}.cu").read_text("utf-8"))
+    text = _COMMENT.sub(" ", source(unit)).replace("sizeof(real)", real)
     for name, value in _CONSTANT.findall(text):
         try:
             found[name] = _value(ast.parse(value.strip(), mode="eval").body, found)
         except (SyntaxError, KeyError):
-            raise KernelError(f"{stem}.cu: cannot read constexpr int {name} = {value}") from None
+            raise KernelError(f"{unit}: cannot read constexpr int {name} = {value}") from None
     return found
 
 
@@ -136,7 +166,7 @@ def tests(stem: str) -> str:
     return named[1] if named else "?"
 
 
-def simt_unit(stem: str) -> str:
-    """kernels/<stem>.cu as a C++ translation unit for the SIMT runtime: a table of entry points."""
-    table = ", ".join(f"SIMT_KERNEL({name})" for name in entries(stem))
-    return f'#include "simt.h"\n{source(stem)}\nSIMT_MODULE({table})\n'
+def simt_unit(unit: str) -> str:
+    """A unit as a C++ translation unit for the SIMT runtime: with a table of entry points."""
+    table = ", ".join(f"SIMT_KERNEL({name})" for name in entries(unit))
+    return f'#include "simt.h"\n{source(unit)}\nSIMT_MODULE({table})\n'

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -48,21 +49,21 @@ def flags(mode: str) -> list[str]:
 
 
 @functools.cache
-def name_of(text: str, stem: str, mode: str) -> str:
+def name_of(text: str, unit: str, mode: str) -> str:
     """The module's file name without its ending: new whenever it must be compiled anew."""
     headers = [f.read_text("utf-8") for f in sorted((KERNELS / "simt").glob("*.h"))]
     seen = "\0".join([text, *headers, *flags(mode), *LINK])
-    return f"{stem.replace('/', '-')}-{mode}-{hashlib.sha256(seen.encode()).hexdigest()[:20]}"
+    return f"{re.sub('[/:]', '-', unit)}-{mode}-{hashlib.sha256(seen.encode()).hexdigest()[:20]}"
 
 
-def module(stem: str, mode: str = "fast", text: str | None = None) -> Path:
-    """The compiled kernels/<stem>.cu: from the package, from the cache, or compiled now.
+def module(unit: str, mode: str = "fast", text: str | None = None) -> Path:
+    """A compiled unit (kernel.py): from the package, from the cache, or compiled now.
 
     text: a translation unit to use instead of that file's (tests change kernels and compile them).
     Raises DeviceError where a compiler is needed and none is found, KernelError where it fails.
     """
-    text = simt_unit(stem) if text is None else text
-    name = name_of(text, stem, mode)
+    text = simt_unit(unit) if text is None else text
+    name = name_of(text, unit, mode)
     ready = BUILT / f"{name}.so"
     if ready.is_file():
         return ready

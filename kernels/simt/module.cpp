@@ -44,7 +44,7 @@ char letter(const py::dtype& type) {
   const char kind = type.kind();
   const py::ssize_t size = type.itemsize();
   if (!type.attr("isnative").cast<bool>()) return 0;  // its bytes are in the other order
-  if (kind == 'f') return size == 4 ? 'f' : size == 8 ? 'd' : 0;
+  if (kind == 'f') return size == 2 ? 'e' : size == 4 ? 'f' : size == 8 ? 'd' : 0;
   if (kind != 'i' && kind != 'u') return 0;
   const char* letters = kind == 'i' ? "bhiq" : "BHIQ";
   return size == 1 ? letters[0] : size == 2 ? letters[1] : size == 4 ? letters[2] : letters[3];

@@ -74,6 +74,26 @@ SIMT_DEVICE float __int_as_float(int i) { return simt::same_bits<float>(i); }
 SIMT_DEVICE long long __double_as_longlong(double d) { return simt::same_bits<long long>(d); }
 SIMT_DEVICE double __longlong_as_double(long long i) { return simt::same_bits<double>(i); }
 
+// ptx.cuh: float to 16 bits and back, and to tf32, as the cvt instructions round.
+namespace simt {
+using Plain = decltype(0.0f);  // what `float` is outside profile mode
+SIMT_DEVICE unsigned short bf16_of(float v) {
+  const unsigned bits = same_bits<unsigned>(v);
+  if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fff;  // NaN
+  return static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+SIMT_DEVICE unsigned short f16_of(float v) {
+  return same_bits<unsigned short>(static_cast<_Float16>(same_bits<Plain>(v)));
+}
+SIMT_DEVICE float float_of_f16(unsigned short bits) {
+  return static_cast<Plain>(same_bits<_Float16>(bits));
+}
+SIMT_DEVICE unsigned tf32_of(float v) {
+  const unsigned bits = same_bits<unsigned>(v);
+  return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fffffff : (bits + 0x1000) & 0xffffe000;
+}
+}  // namespace simt
+
 SIMT_DEVICE int __popc(unsigned u) { return __builtin_popcount(u); }
 SIMT_DEVICE int __popcll(unsigned long long u) { return __builtin_popcountll(u); }
 SIMT_DEVICE int __clz(int i) { return i ? __builtin_clz(i) : 32; }

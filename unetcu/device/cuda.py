@@ -87,17 +87,17 @@ class Cuda(Gpu):
 
     def _start(self, call: Call) -> None:
         with self._here():
-            name = call.stem, call.entry
+            name = call.unit, call.entry
             function = self._functions.get(name) or self._load(*name)
             if call.shared > PLAIN_SHARED:
                 function.max_dynamic_shared_size_bytes = call.shared
             function(call.grid, call.block, tuple(call.args), shared_mem=call.shared)
 
-    def _load(self, stem: str, entry: str) -> Any:
-        if stem not in self._modules:
-            path = nvrtc.cubin(source(stem), f"kernels/{stem}.cu", self._arch)
-            self._modules[stem] = self._cupy.RawModule(path=str(path))
-        function = self._functions[stem, entry] = self._modules[stem].get_function(entry)
+    def _load(self, unit: str, entry: str) -> Any:
+        if unit not in self._modules:
+            path = nvrtc.cubin(source(unit), f"kernels/{unit}.cu", self._arch)
+            self._modules[unit] = self._cupy.RawModule(path=str(path))
+        function = self._functions[unit, entry] = self._modules[unit].get_function(entry)
         return function
 
     @contextmanager

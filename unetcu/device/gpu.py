@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import KernelError
-from ..kernel import Param, entries
+from ..kernel import FORMATS, Param, entries, formats
 from .cpu import portable
 
 BLOCK = 256  # threads of a block where each element has one thread
@@ -27,10 +27,10 @@ OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Call(NamedTuple):
-    """One launch that has been checked: the entry point of kernels/<stem>.cu, blocks, threads a
+    """One launch that has been checked: the unit (kernel.py) and its entry point, blocks, threads a
     block, arguments as the C function wants them, and bytes of dynamic shared memory."""
 
-    stem: str
+    unit: str
     entry: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
@@ -114,7 +114,7 @@ class Gpu:
 
     def add(self, a: Any, b: Any) -> Any:
         """a + b: how gradients are summed where a tensor was used more than once."""
-        y = self.empty(a.shape)
+        y = self.empty(a.shape, a.dtype)
         self.each("elementwise", "elementwise_add", y.size, a, b, y, y.size, b.size)
         return y
 
@@ -134,8 +134,9 @@ class Gpu:
     ) -> None:
         """Run the entry point `entry` of kernels/<stem>.cu; does not wait for it.
 
-        grid: blocks, block: threads a block, each of up to three dimensions. args: arrays of this
-        device and Python numbers, as the C signature says. shared: bytes of dynamic shared memory.
+        stem: or "STEM:FORMAT"; otherwise the format is that of the arrays. grid: blocks, block:
+        threads a block, each of up to three dimensions. args: arrays of this device and Python
+        numbers, as the C signature says. shared: bytes of dynamic shared memory.
         Raises KernelError for whatever does not fit.
         """
         grids = _dimensions(entry, "grid", grid, GRID_LIMITS)
@@ -144,12 +145,13 @@ class Gpu:
             raise KernelError(f"{entry}: a block has at most 1024 threads, not {blocks}")
         if not 0 <= shared <= SHARED_LIMIT:
             raise KernelError(f"{entry}: {shared} bytes of shared memory; at most {SHARED_LIMIT}")
-        parameters = signature(stem, entry)
+        unit = stem if ":" in stem else _unit(stem, entry, args)
+        parameters = signature(unit, entry)
         ready = self._checked(entry, parameters, args)
         self.launches[entry] += 1
         if self.debug:
             self._look(entry, parameters, ready, before=True)
-        self._start(Call(stem, entry, grids, blocks, ready, shared))
+        self._start(Call(unit, entry, grids, blocks, ready, shared))
         if self.debug:
             self.synchronize()
             self._look(entry, parameters, ready, before=False)
@@ -199,12 +201,20 @@ class Gpu:
                 )
 
 
-def signature(stem: str, entry: str) -> tuple[Param, ...]:
+def signature(unit: str, entry: str) -> tuple[Param, ...]:
     """The parameters of an entry point; KernelError if there is none of that name."""
-    known = entries(stem)
+    known = entries(unit)
     if entry not in known:
-        raise KernelError(f"{stem}.cu has no kernel {entry}; it has {', '.join(known) or 'none'}")
+        raise KernelError(f"{unit} has no kernel {entry}; it has {', '.join(known) or 'none'}")
     return known[entry]
+
+
+def _unit(stem: str, entry: str, args: tuple) -> str:
+    """The unit whose `real` is the type of the arrays given for it."""
+    given = zip(signature(stem, entry), args, strict=False)  # their number is checked later
+    kind = next((str(a.dtype) for p, a in given if p.real and hasattr(a, "dtype")), "float32")
+    form = next((f for f, dtype in FORMATS.items() if dtype == kind), "fp32")
+    return formats(stem).get(form, stem)
 
 
 def _dimensions(

@@ -94,13 +94,13 @@ class Simt(Gpu):
         return array.ctypes.data
 
     def _start(self, call: Call) -> None:
-        parameters = entries(call.stem)[call.entry]
+        parameters = entries(call.unit)[call.entry]
         for p, a in zip(parameters, call.args, strict=True):
             if p.pointer and not p.const and not a.flags.writeable:
                 raise KernelError(f"{call.entry} writes to {p.name}, which is read-only")
         plain = [a.view(np.ndarray) if isinstance(a, SimtArray) else a for a in call.args]
         names = [p.name for p in parameters]
-        loaded = load(call.stem, self._build)
+        loaded = load(call.unit, self._build)
         try:
             how = {**self._how, "workers": threads.count()}
             rows = loaded.launch(
@@ -113,11 +113,11 @@ class Simt(Gpu):
 
 
 @functools.cache
-def load(stem: str, build: str) -> Any:
-    """The compiled kernels/<stem>.cu, ready to be launched."""
+def load(unit: str, build: str) -> Any:
+    """The compiled unit (kernel.py), ready to be launched."""
     from ..simtbuild import module
 
-    return load_file(str(module(stem, build)))
+    return load_file(str(module(unit, build)))
 
 
 def load_file(path: str) -> Any:

@@ -69,7 +69,7 @@ class Conv1x1(Op):
         size, (C, K), empty = constants("conv1x1"), w.shape, self.device.empty
         pixels = prod(x.shape[:3])
         if self.needs[0]:
-            dx = empty(x.shape)
+            dx = empty(x.shape, x.dtype)
             self.device.each("conv1x1", "conv1x1_backward_x", dx.size, dy, w, dx, dx.size, C, K)
         if self.needs[1] or self.needs[2]:
             sums, slabs = C * K + K, -(-pixels // size["SLAB"])

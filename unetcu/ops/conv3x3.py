@@ -114,7 +114,7 @@ class Conv3x3(Op):
         return dx, dw, db
 
     def forward_gpu(self, x, w, b, relu=False):
-        y = self.device.empty(self.out_shape)
+        y = self.device.empty(self.out_shape, x.dtype)
         self.x, self.w, self.y = x, w, y if relu else None
         self._correlate("forward", y, x, w, b, y, relu=relu)
         return y
@@ -125,7 +125,7 @@ class Conv3x3(Op):
         y = self.y if relu else dy  # without ReLU the kernels do not read it
         dx = dw = db = None
         if self.needs[0]:
-            dx = self.device.empty(x.shape)
+            dx = self.device.empty(x.shape, x.dtype)
             self._correlate("backward_x", dx, dy, y, w, dx, relu=relu)
         if self.needs[1] or self.needs[2]:
             N, H, W, C = x.shape

@@ -60,7 +60,7 @@ class CropConcat(Op):
 
     def forward_gpu(self, skip, x):
         self.skip_shape = skip.shape
-        y = self.device.empty(self.out_shape)
+        y = self.device.empty(self.out_shape, x.dtype)
         self._launch("forward", y.size, skip, x, y, y.size, *skip.shape[1:], *x.shape[1:])
         return y
 
@@ -70,11 +70,11 @@ class CropConcat(Op):
         S = self.skip_shape[3]
         C = channels - S
         if self.needs[0]:
-            dskip = self.device.empty(self.skip_shape)
+            dskip = self.device.empty(self.skip_shape, dy.dtype)
             sizes = *self.skip_shape[1:], H, W, C
             self._launch("backward_skip", dskip.size, dy, dskip, dskip.size, *sizes)
         if self.needs[1]:
-            dx = self.device.empty((N, H, W, C))
+            dx = self.device.empty((N, H, W, C), dy.dtype)
             self._launch("backward_x", dx.size, dy, dx, dx.size, S, C)
         return dskip, dx
 

@@ -60,7 +60,7 @@ class Dropout(Op):
         return self._scaled(dy), None
 
     def _scaled(self, x):
-        y = self.device.empty(x.shape)
+        y = self.device.empty(x.shape, x.dtype)
         pairs = -(-x.size // 2)
         rest = self.when, y, x.size, *self.fixed
         self.device.each("dropout", "dropout_scale", pairs, x, *rest)

@@ -78,14 +78,14 @@ class MaxPool2(Op):
         return (dx,)
 
     def forward_gpu(self, x):
-        y = self.device.empty(self.out_shape)
+        y = self.device.empty(self.out_shape, x.dtype)
         self.winner = self.device.empty(self.out_shape, np.uint8)
         self._launch("maxpool2_forward", x, y, self.winner)
         return y
 
     def backward_gpu(self, dy):
         N, H, W, C = dy.shape
-        dx = self.device.empty((N, 2 * H, 2 * W, C))
+        dx = self.device.empty((N, 2 * H, 2 * W, C), dy.dtype)
         self._launch("maxpool2_backward", dy, self.winner, dx)
         return (dx if self.so_far is None else self.device.add(self.so_far, dx),)
 

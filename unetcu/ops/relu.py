@@ -38,12 +38,12 @@ class ReLU(Op):
         return (dx,)
 
     def forward_gpu(self, x):
-        self.y = self.device.empty(x.shape)
+        self.y = self.device.empty(x.shape, x.dtype)
         self.device.each("relu", "relu_forward", x.size, x, self.y, x.size)
         return self.y
 
     def backward_gpu(self, dy):
-        dx = self.device.empty(dy.shape)
+        dx = self.device.empty(dy.shape, dy.dtype)
         self.device.each("relu", "relu_backward", dy.size, dy, self.y, dx, dy.size)
         return (dx,)
 

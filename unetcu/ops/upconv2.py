@@ -75,7 +75,7 @@ class UpConv2(Op):
 
     def forward_gpu(self, x, w, b):
         self.x, self.w = x, w
-        y = self.device.empty(self.out_shape)
+        y = self.device.empty(self.out_shape, x.dtype)
         self._launch("forward", (prod(x.shape[:3]), 4 * len(b)), x, w, b, y)
         return y
 
@@ -84,7 +84,7 @@ class UpConv2(Op):
         C, K = w.shape[2:]
         pixels, empty = prod(x.shape[:3]), self.device.empty
         if self.needs[0]:
-            dx = empty(x.shape)
+            dx = empty(x.shape, x.dtype)
             self._launch("backward_x", (pixels, C), dy, w, dx)
         if self.needs[1]:
             slabs = -(-pixels // constants("upconv2")["SLAB"])
@@ -93,7 +93,7 @@ class UpConv2(Op):
             self.device.each("upconv2", "upconv2_sum", dw.size, part, dw, part.size, dw.size)
         if self.needs[2]:
             part, db = empty((isqrt(4 * pixels), K)), empty((K,))
-            self.device.each("upconv2", "upconv2_sum", part.size, dy, part, dy.size, part.size)
+            self.device.each("upconv2", "upconv2_sum_dy", part.size, dy, part, dy.size, part.size)
             self.device.each("upconv2", "upconv2_sum", K, part, db, part.size, K)
         return dx, dw, db
 

@@ -21,21 +21,21 @@ class PtxDevice(Simt):
 
     def _start(self, call: Call) -> None:
         given = []
-        for p, a in zip(entries(call.stem)[call.entry], call.args, strict=True):
+        for p, a in zip(entries(call.unit)[call.entry], call.args, strict=True):
             if p.pointer and p.const:  # the machine then refuses to write there
                 a = self.get(a).view()
                 a.flags.writeable = False
             elif p.pointer and not a.flags.writeable:
                 raise KernelError(f"{call.entry} writes to {p.name}, which is read-only")
             given.append(self.get(a) if p.pointer else a)
-        loaded = module(call.stem, self._arch)
+        loaded = module(call.unit, self._arch)
         loaded.launch(call.entry, call.grid, call.block, given, call.shared)
 
 
 @functools.cache
-def module(stem: str, arch: str) -> PtxModule:
-    """The PTX of kernels/<stem>.cu, from the user's cache folder or compiled now."""
-    given = source(stem), f"kernels/{stem}.cu", arch
+def module(unit: str, arch: str) -> PtxModule:
+    """The PTX of a unit (kernel.py), from the user's cache folder or compiled now."""
+    given = source(unit), f"kernels/{unit}.cu", arch
     made = load_or_make(
         nvrtc.cache_key(*given), ".ptx", lambda: nvrtc.compiled(*given).ptx.encode()
     )

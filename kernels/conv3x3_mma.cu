@@ -1,0 +1,282 @@
+// conv3x3_mma.cu: the valid 3x3 convolution on tensor cores, forward and input gradient.
+//
+//   y[n,i,j,k]  = act( b[k] + sum_{r,s,c} x[n,i+r,j+s,c] w[r,s,c,k] )
+//   dx[n,i,j,c] = sum_{r,s,k} dy[n,i-r,j-s,k] w[r,s,c,k]      gated: 0 where not x[n,i,j,c] > 0
+//
+// Both are one correlation, "pixels by 9D" times "9D by M": D channels in, M out. For dx, dy is
+// padded by 2 and w turned by 180 degrees, in place. dy is what the ReLU behind let through
+// already. gated: x was made by a ReLU, and what it stops is stopped here.
+//
+// Shapes   x, dx (N,H,W,C)   w (3,3,C,K)   b (K)   y, dy (N,H-2,W-2,K), last index fastest; sizes
+//          are those of x, w and y. C and K are multiples of PIECE (8, or 4 floats).
+//          parts (splits,N,P,Q,M): sums over a share of the channels each, if gridDim.z > 1.
+// Formats: tf32 tf32x3 bf16 fp16
+// Needs: sm_80
+// Threads  a block owns TILE_H x 16 pixels x TILE_M channels of what is made, a warp 4 x 16 x 64:
+//          4 x 8 tiles of mma, 128 sums a thread.
+// Shared   64 bytes of each pixel of the tile with its border, loaded once for nine taps (a tile
+//          per tap would be 7 times the traffic); a tap is another start address of ldmatrix. Two
+//          such patches, and FILTERS taps of w, 64 TILE_M bytes each, filled by cp.async while the
+//          ones before are used. Pieces of 16 bytes are placed so that the 8 that ldmatrix takes at
+//          once lie in 8 different groups of banks.
+// Cost     (bf16) wide: a tap moves 8 KB of w and 2.3 of x for 4.2 MFLOP: 410 FLOP for each byte
+//          from L2. A warp's step is 4 + 4 ldmatrix for 32 mma: 32 FLOP for each byte of shared
+//          memory, 80 of its 128 bytes a clock at the rate mma has on an H200. Compute-bound.
+//
+// Launched by unetcu/ops/conv3x3.py. Tested by tests/ops/test_conv3x3_mma.py.
+#include "common.cuh"
+#include "fours.cuh"
+#include "mma.cuh"
+#include "real.cuh"
+
+constexpr int TILE_W = 16;
+constexpr int WARP_H = 4;
+constexpr int WARP_M = 64;
+constexpr int WIDE_H = 16;
+constexpr int WIDE_M = 128;
+constexpr int NARROW_H = 16;
+constexpr int NARROW_M = 64;
+constexpr int LOW_H = 8;
+constexpr int LOW_M = 128;
+constexpr int FILTERS = 4;  // taps of w in shared memory
+#ifdef FORMAT_TF32X3
+constexpr int AT_ONCE = 4;  // tiles of 8 channels whose filters are in registers: twice as large
+#else
+constexpr int AT_ONCE = 8;
+#endif
+constexpr int PATCH_W = TILE_W + 2;
+
+// Rows in shared memory are longer than what they hold, by so many pieces that the eight which
+// ldmatrix takes from eight rows, or the floats of four rows that a load takes, lie in all 32 banks.
+constexpr int PITCH = PIECES + 1;                  // of a row of DEPTH numbers
+constexpr int LONGER = sizeof(real) / 2;           // by as many pieces a row of TILE_M
+
+// out[0..3] = v + b; with relu what is negative becomes 0; with a gate what it does not let through.
+__device__ __forceinline__ void finish(real* out, float (&v)[4], const float* b, const real* gate,
+                                       int relu) {
+  float open[4] = {}, bias[4] = {};
+  if (b) unpack(bias, load4(b, 4, true));
+  if (gate) unpack(open, load4(gate, 4, true));
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    v[j] += bias[j];
+    if ((relu && v[j] < 0.0f) || (gate && !(open[j] > 0.0f))) v[j] = 0.0f;
+  }
+  store4(out, v, 4, true);
+}
+
+struct Sizes {
+  int H, W, D, M, P, Q;  // of what is read, of what is made: (N,H,W,D) -> (N,P,Q,M)
+};
+
+template <int TILE_H, int TILE_M, bool TURNED>
+__device__ __forceinline__ void correlate_mma(const real* x, const real* w, const float* b,
+                                              const real* gate, real* out, float* parts,
+                                              const Sizes& size, int relu) {
+  constexpr int WARPS_M = TILE_M / WARP_M, THREADS = TILE_H / WARP_H * WARPS_M * 32;
+  constexpr int PATCH = (TILE_H + 2) * PATCH_W, LOADS = ceil_div(PATCH * PIECES, THREADS);
+  // Spread over the taps behind which FILTERS - 1 more follow before the patch is used.
+  constexpr int LOADS_A_TAP = ceil_div(LOADS, 10 - FILTERS);
+  constexpr int ROW = TURNED ? PITCH : TILE_M / PIECE + LONGER;  // of filters: in pieces
+  constexpr int TAP = (TURNED ? TILE_M : DEPTH) * ROW, PAD = TURNED ? 2 : 0;
+  uint4* xs = dynamic_shared<uint4>();  // [2][pixel][piece]
+  uint4* ws = xs + 2 * PATCH * PITCH;   // [FILTERS][m][piece of d] if turned, else [d][piece of m]
+
+  const int H = size.H, W = size.W, D = size.D, M = size.M;
+  const int across = ceil_div(size.Q, TILE_W), blocks_m = ceil_div(M, TILE_M);
+  // Channels go fastest over blocks: those that run together read the same pixels, from L2.
+  const int m0 = blockIdx.x % blocks_m * TILE_M, tile = blockIdx.x / blocks_m, n = blockIdx.y;
+  const int p0 = tile / across * TILE_H, q0 = tile % across * TILE_W;
+  const int t = threadIdx.x, lane = t % 32, warp = t / 32;
+  const int top = warp / WARPS_M * WARP_H, m_warp = warp % WARPS_M * WARP_M;
+  const int chunks = ceil_div(D, DEPTH);
+  const int first = chunks * blockIdx.z / gridDim.z, last = chunks * (blockIdx.z + 1) / gridDim.z;
+
+  // Load number i of this thread is piece t % 4 of one pixel, the same in each patch.
+  const long long corner = ((long long)n * H + p0 - PAD) * W + q0 - PAD;
+  auto load_pixels = [&](int chunk, int i) {
+    const int e = i * THREADS + t, pixel = e / PIECES, piece = e % PIECES;
+    const int row = pixel / PATCH_W, column = pixel % PATCH_W;
+    const int h = p0 - PAD + row, v = q0 - PAD + column, d = chunk * DEPTH + piece * PIECE;
+    if (pixel >= PATCH) return;
+    const bool there = h >= 0 && h < H && v >= 0 && v < W && d < D;
+    const real* from = there ? x + (corner + row * W + column) * D + d : x;
+    cp_async<16>(xs + (chunk % 2 * PATCH + pixel) * PITCH + piece, from, there ? 16 : 0);
+  };
+  auto load_filters = [&](int step) {
+    const int d0 = step / 9 * DEPTH, tap = step % 9;
+    uint4* to = ws + step % FILTERS * TAP;
+#pragma unroll
+    for (int e = t; e < TILE_M * PIECES; e += THREADS) {
+      const int across = TURNED ? PIECES : TILE_M / PIECE;
+      const int row = e / across, piece = e % across;
+      const int d = d0 + (TURNED ? piece * PIECE : row), m = m0 + (TURNED ? row : piece * PIECE);
+      const bool there = m < M && d < D;
+      const long long at = TURNED ? ((8LL - tap) * M + m) * D + d : ((long long)tap * D + d) * M + m;
+      cp_async<16>(to + row * ROW + piece, there ? w + at : w, there ? 16 : 0);
+    }
+  };
+
+  const int from = first * 9, to = last * 9;
+  for (int i = 0; i < LOADS; ++i) load_pixels(first, i);
+#pragma unroll
+  for (int i = 0; i < FILTERS - 1; ++i) {
+    load_filters(from + i);
+    cp_async_commit();
+  }
+
+  float sum[WARP_H][WARP_M / 8][4] = {};
+  for (int step = from; step < to; ++step) {
+    const int chunk = step / 9, tap = step % 9, r = tap / 3, s = tap % 3;
+    cp_async_wait<FILTERS - 2>();
+    __syncthreads();  // this step's numbers are there for all, and all are done with the last one's
+#pragma unroll
+    for (int i = 0; i < LOADS_A_TAP; ++i)
+      if (chunk + 1 < last && tap * LOADS_A_TAP + i < LOADS)
+        load_pixels(chunk + 1, tap * LOADS_A_TAP + i);
+    if (step + FILTERS - 1 < to) load_filters(step + FILTERS - 1);
+    cp_async_commit();
+    const uint4* patch = xs + (chunk % 2 * PATCH + (top + r) * PATCH_W + s + lane % 16) * PITCH;
+    const uint4* filters = ws + step % FILTERS * TAP;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int m = 0; m < WARP_M; m += 8 * AT_ONCE) {
+        Factor<2> f[AT_ONCE];
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j += 2) {
+          const int first = m_warp + m + 8 * j;  // of 16 channels
+          unsigned four[4];
+          if (TURNED) {
+            const int row = first + lane % 8 + lane / 16 * 8;
+            ldmatrix_x4(four, filters + row * ROW + 2 * half + lane / 8 % 2);
+          } else if (sizeof(real) == 2) {
+            const int row = 16 * half + lane % 16;
+            ldmatrix_x4_trans(four, filters + row * ROW + first / PIECE + lane / 16);
+          } else {  // there is no such instruction for floats
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              const int row = 8 * half + lane % 4 + e % 2 * 4;
+              const auto* at = reinterpret_cast<const unsigned*>(filters + row * ROW);
+              four[e] = at[first + e / 2 * 8 + lane / 4];
+            }
+          }
+#pragma unroll
+          for (int e = 0; e < 4; ++e) f[j + e / 2].v[e % 2] = four[e];
+          f[j].round();
+          f[j + 1].round();
+        }
+#pragma unroll
+        for (int i = 0; i < WARP_H; ++i) {
+          Factor<4> a;
+          ldmatrix_x4(a.v, patch + i * PATCH_W * PITCH + 2 * half + lane / 16);
+          a.round();
+#pragma unroll
+          for (int j = 0; j < AT_ONCE; ++j) add_product(sum[i][m / 8 + j], a, f[j]);
+        }
+      }
+    }
+  }
+
+  // A lane holds channels 8 j + 2 (lane % 4) and the next, of the pixels lane / 4 and 8 further on. Two
+  // neighbours exchange halves, so that each has four channels side by side and four lanes 32 bytes.
+  const bool odd = lane % 2;
+  const long long pixels = (long long)gridDim.y * size.P * size.Q;
+#pragma unroll
+  for (int i = 0; i < WARP_H; ++i)
+#pragma unroll
+    for (int right = 0; right < 4; right += 2) {
+      const int p = p0 + top + i, q = q0 + lane / 4 + 4 * right;
+      const long long pixel = ((long long)n * size.P + p) * size.Q + q;
+#pragma unroll
+      for (int j = 0; j < WARP_M / 8; j += 2) {
+        float v[4];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float a = sum[i][j][right + e], c = sum[i][j + 1][right + e];
+          const float got = __shfl_xor_sync(~0u, odd ? a : c, 1);
+          v[e] = odd ? got : a;
+          v[2 + e] = odd ? c : got;
+        }
+        const int m = m0 + m_warp + 8 * (j + odd) + lane % 4 / 2 * 4;
+        if (p >= size.P || q >= size.Q || m >= M) continue;
+        const long long at = pixel * M + m;
+        if (gridDim.z > 1)
+          store4(parts + blockIdx.z * pixels * M + at, v, 4, true);
+        else
+          finish(out + at, v, b ? b + m : nullptr, gate ? gate + at : nullptr, relu);
+      }
+    }
+}
+
+// Grid: x tiles times blocks of channels, y images, z shares of the channels summed. Dynamic shared
+// memory: (2 (TILE_H + 2) PATCH_W + FILTERS TILE_M) 64 bytes.
+extern "C" __global__ void __launch_bounds__(WIDE_H * WIDE_M / 8, 1) conv3x3_mma_forward(
+    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
+    real* __restrict__ y, float* __restrict__ parts, int H, int W, int C, int K, int relu) {
+  const Sizes size = {H, W, C, K, H - 2, W - 2};
+  correlate_mma<WIDE_H, WIDE_M, false>(x, w, b, nullptr, y, parts, size, relu);
+}
+
+extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3_mma_forward_narrow(
+    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
+    real* __restrict__ y, float* __restrict__ parts, int H, int W, int C, int K, int relu) {
+  const Sizes size = {H, W, C, K, H - 2, W - 2};
+  correlate_mma<NARROW_H, NARROW_M, false>(x, w, b, nullptr, y, parts, size, relu);
+}
+
+extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_forward_low(
+    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
+    real* __restrict__ y, float* __restrict__ parts, int H, int W, int C, int K, int relu) {
+  const Sizes size = {H, W, C, K, H - 2, W - 2};
+  correlate_mma<LOW_H, LOW_M, false>(x, w, b, nullptr, y, parts, size, relu);
+}
+
+extern "C" __global__ void __launch_bounds__(WIDE_H * WIDE_M / 8, 1) conv3x3_mma_backward_x(
+    const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
+    real* __restrict__ dx, float* __restrict__ parts, int H, int W, int C, int K, int gated) {
+  const Sizes size = {H - 2, W - 2, K, C, H, W};
+  correlate_mma<WIDE_H, WIDE_M, true>(dy, w, nullptr, gated ? x : nullptr, dx, parts, size, 0);
+}
+
+extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3_mma_backward_x_narrow(
+    const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
+    real* __restrict__ dx, float* __restrict__ parts, int H, int W, int C, int K, int gated) {
+  const Sizes size = {H - 2, W - 2, K, C, H, W};
+  correlate_mma<NARROW_H, NARROW_M, true>(dy, w, nullptr, gated ? x : nullptr, dx, parts, size, 0);
+}
+
+extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_backward_x_low(
+    const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
+    real* __restrict__ dx, float* __restrict__ parts, int H, int W, int C, int K, int gated) {
+  const Sizes size = {H - 2, W - 2, K, C, H, W};
+  correlate_mma<LOW_H, LOW_M, true>(dy, w, nullptr, gated ? x : nullptr, dx, parts, size, 0);
+}
+
+// The shares of the channels, added in their order: four numbers a thread.
+__device__ __forceinline__ void sum_parts(const float* parts, long long count, int splits,
+                                          const float* b, int M, const real* gate, real* out,
+                                          int relu) {
+  const long long at = 4 * thread_index();
+  if (at >= count) return;
+  float v[4] = {};
+  for (int i = 0; i < splits; ++i) {
+    const float4 part = load4(parts + i * count + at, 4, true);
+    v[0] += part.x, v[1] += part.y, v[2] += part.z, v[3] += part.w;
+  }
+  finish(out + at, v, b ? b + at % M : nullptr, gate ? gate + at : nullptr, relu);
+}
+
+extern "C" __global__ void conv3x3_mma_sum_forward(const float* __restrict__ parts,
+                                                   const float* __restrict__ b,
+                                                   real* __restrict__ y, long long count,
+                                                   int splits, int K, int relu) {
+  sum_parts(parts, count, splits, b, K, nullptr, y, relu);
+}
+
+extern "C" __global__ void conv3x3_mma_sum_backward_x(const float* __restrict__ parts,
+                                                      const real* __restrict__ x,
+                                                      real* __restrict__ dx, long long count,
+                                                      int splits, int gated) {
+  sum_parts(parts, count, splits, nullptr, 1, gated ? x : nullptr, dx, 0);
+}

@@ -1,0 +1,28 @@
+"""The formats that numbers have on a GPU, and how NumPy holds them.
+
+NumPy has no bfloat16: its bits travel as uint16. A bfloat16 is a float32 without its last 16 bits,
+so it reaches as far, with 3 decimal digits; a float16 (NumPy's own) has 4, and ends at 65504.
+"""
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+BF16 = np.dtype(np.uint16)
+FP16 = np.dtype(np.float16)
+HALVES = (BF16, FP16)  # formats of 16 bits, in which a GPU stores images and filters
+
+
+def stored(a: NDArray[np.floating], dtype: DTypeLike) -> np.ndarray:
+    """Floats, rounded to the nearest numbers of a format (of two, the even one)."""
+    if np.dtype(dtype) != BF16:
+        return np.asarray(a, dtype)
+    bits = np.ascontiguousarray(a, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(a), np.uint32(0x7FFF), rounded).astype(np.uint16)
+
+
+def floats(a: np.ndarray) -> np.ndarray:
+    """The values of an array of any format, as float32 if its format has 16 bits."""
+    if a.dtype == BF16:
+        return (a.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return a.astype(np.float32) if a.dtype == FP16 else a
