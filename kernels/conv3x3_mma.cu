@@ -277,6 +277,6 @@ extern "C" __global__ void conv3x3_mma_sum_forward(const float* __restrict__ par
 extern "C" __global__ void conv3x3_mma_sum_backward_x(const float* __restrict__ parts,
                                                       const real* __restrict__ x,
                                                       real* __restrict__ dx, long long count,
-                                                      int splits, int gated) {
-  sum_parts(parts, count, splits, nullptr, 1, gated ? x : nullptr, dx, 0);
+                                                      int splits, int C, int gated) {
+  sum_parts(parts, count, splits, nullptr, C, gated ? x : nullptr, dx, 0);
 }

@@ -16,6 +16,7 @@ import numpy as np
 from .device import Device, device
 from .errors import GraphError, ShapeError
 from .graph import Graph, Node
+from .precision import FP16
 
 _recording = ContextVar("recording", default=True)
 
@@ -113,6 +114,7 @@ class Tensor:
         if self.maker is None:
             self.accumulate(dy)
             return
+        self.maker.gated = False
         waiting = {id(self.maker): dy}  # gradients of op outputs, each popped when it is used
         order = _oldest_first(self.maker)
         while order:  # popped, so that an op's arrays are freed once it is done
@@ -200,6 +202,9 @@ class Op:
     used = False
     adds: ClassVar[bool] = False  # backward adds `so_far`, what its only input got from others
     so_far: Any = None
+    # A ReLU at the end of an op (`rectified`) stops gradients where y is not > 0. Whoever makes them
+    # may do that already (`gates`); if all have (`gated`), the op need not.
+    rectified, gates, gated = False, False, True
 
     @classmethod
     def apply(cls, *inputs: Tensor, **options: Any) -> Tensor:
@@ -208,7 +213,7 @@ class Op:
         where = inputs[0].device
         if any(t.device is not where for t in inputs):
             raise GraphError(f"{self.name}: inputs on {[t.device.name for t in inputs]}")
-        if len({t.dtype for t in inputs if t.dtype.kind == "f"}) > 1:
+        if len({t.dtype for t in inputs if t.dtype.kind == "f"} - {FP16}) > 1:
             given = ", ".join(str(t.dtype) for t in inputs)
             raise GraphError(f"{self.name}: inputs of one precision are needed, got {given}")
         self.device, self.out_shape = where, cls.shape(*(t.shape for t in inputs), **options)
@@ -249,6 +254,8 @@ class Op:
             wanted = s.shape if isinstance(s, Tensor) else s.out_shape
             if tuple(g.shape) != wanted:
                 raise ShapeError(f"{self.name}: the gradient of a {wanted} input is {g.shape}")
+            if isinstance(s, Op):
+                s.gated = self.gates and (self.adds or s.gated)
             result.append((s, g))
         for kept in set(vars(self)) - {"device", "out_shape"}:
             delattr(self, kept)

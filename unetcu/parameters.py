@@ -20,10 +20,16 @@ LINE = 32  # each parameter starts at a multiple of so many numbers: a GPU's cac
 
 
 class Parameter(Tensor):
-    """A leaf tensor whose values and gradient are slices of the two flat arrays."""
+    """A leaf tensor whose values and gradient are slices of the two flat arrays. Where ops take
+    16-bit weights, `data` is a slice of a third, the values rounded."""
 
     arena: "Parameters"
-    slot: Any  # the slice of the flat gradient, in this tensor's shape
+    values: Any  # the slice of the flat values, in this tensor's shape
+    slot: Any  # that of the flat gradient
+
+    def numpy(self) -> np.ndarray:
+        """The values, not rounded, as a NumPy array; waits for the device."""
+        return self.device.get(self.values)
 
     @property
     def version(self) -> int:
@@ -40,24 +46,31 @@ class Parameter(Tensor):
 
 
 class Parameters(Mapping[str, Parameter]):
-    """name -> Parameter, in the order given, over `values` and `grads` (both flat, same dtype)."""
+    """name -> Parameter, in the order given, over `values` and `grads` (both flat, same dtype).
+
+    rounded: how ops take those whose name ends in ".w", if not as they are (precision.py)."""
 
     def __init__(
         self,
         shapes: Mapping[str, tuple[int, ...]],
         where: Device,
         dtype: DTypeLike = np.float32,
+        rounded: DTypeLike | None = None,
     ) -> None:
         """One parameter of zeros for each entry of `shapes` (name -> shape)."""
         self.device, self.version = where, 0
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
         flat = (sum(_room(shape) for shape in self._shapes.values()),)
         self._values, self.grads = where.zeros(flat, dtype), where.zeros(flat, dtype)
+        self._rounded = None if rounded is None else where.empty(flat, rounded)
+        self._rounded_version = -1
         self._table: dict[str, Parameter] = {}
-        slots = self.named(self.grads)
-        for name, values in self.named(self._values).items():
-            tensor = Parameter.wrap(values, where, needs_grad=True, name=name)
-            tensor.arena, tensor.slot = self, slots[name]
+        slots, values = self.named(self.grads), self.named(self._values)
+        taken = values if self._rounded is None else self.named(self._rounded)
+        for name, own in values.items():
+            data = taken[name] if name.endswith(".w") else own
+            tensor = Parameter.wrap(data, where, needs_grad=True, name=name)
+            tensor.arena, tensor.values, tensor.slot = self, own, slots[name]
             self._table[name] = tensor
 
     def __getitem__(self, name: str) -> Parameter:
@@ -92,11 +105,18 @@ class Parameters(Mapping[str, Parameter]):
         self.version += 1
         return self._values
 
+    def round(self) -> None:
+        """Bring the rounded weights up to date; before every forward pass."""
+        if self._rounded is not None and self._rounded_version != self.version:
+            size = self._values.size
+            self.device.each("cast", "cast_forward", size, self._values, self._rounded, size)
+            self._rounded_version = self.version
+
     def gradients(self) -> Any:
         """The flat gradients, for a step: 0 where no backward has reached a parameter."""
         for p in self.values():
             if p.grad is None:  # what stands there belongs to an earlier step
-                self.device.copy(self.device.zeros(p.shape, p.dtype), p.slot)
+                self.device.copy(self.device.zeros(p.shape, self.grads.dtype), p.slot)
         return self.grads
 
     def write(self, name: str, array: np.ndarray) -> None:

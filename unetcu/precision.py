@@ -7,6 +7,15 @@ so it reaches as far, with 3 decimal digits; a float16 (NumPy's own) has 4, and 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+# What a network can be asked to compute in: floats, multiplied exactly (fp32) or on tensor cores,
+# or 16 bits, multiplied on tensor cores and added up in float. FORMS: how images are then stored.
+FORMS = {
+    "fp32": np.dtype(np.float32),
+    "tf32x3": np.dtype(np.float32),
+    "tf32": np.dtype(np.float32),
+    "bf16": np.dtype(np.uint16),
+    "fp16": np.dtype(np.float16),
+}
 BF16 = np.dtype(np.uint16)
 FP16 = np.dtype(np.float16)
 HALVES = (BF16, FP16)  # formats of 16 bits, in which a GPU stores images and filters

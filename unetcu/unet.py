@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 from .autograd import Tensor
 from .device import Device, device
 from .errors import ShapeError, UsageError
+from .ops.cast import cast
 from .ops.conv1x1 import conv1x1
 from .ops.conv3x3 import conv3x3
 from .ops.crop_concat import crop_concat
@@ -26,6 +27,7 @@ from .ops.dropout import dropout
 from .ops.maxpool2 import maxpool2
 from .ops.upconv2 import upconv2
 from .parameters import Parameters
+from .precision import FORMS, HALVES
 from .rng import stream
 from .tiles import output_size, valid_sizes
 
@@ -61,9 +63,11 @@ class UNet:
         seed: int = 0,
         on: str | Device = "cpu",
         dtype: DTypeLike = np.float32,
+        precision: str = "fp32",
     ) -> None:
         """Weights are drawn as section 3 says: Gaussian, standard deviation sqrt(2 / N), with N
-        the incoming nodes of one neuron; biases are 0. Raises UsageError for sizes below 1."""
+        the incoming nodes of one neuron; biases are 0. precision: of a GPU's arithmetic, one of
+        precision.FORMS; a CPU's is that of dtype. Raises UsageError for sizes below 1."""
         given = {"depth": depth, "base": base, "in_channels": in_channels, "classes": classes}
         for name, value in given.items():
             if not 1 <= value <= (8 if name == "depth" else 65536):
@@ -73,9 +77,14 @@ class UNet:
         self.depth, self.base, self.in_channels, self.classes = given.values()
         self.dropout = dropout
         self.device = device(on) if isinstance(on, str) else on
+        if precision not in FORMS or (precision != "fp32" and self.device.kind != "gpu"):
+            known = ", ".join(FORMS) if self.device.kind == "gpu" else "fp32"
+            raise UsageError(f"{self.device.name} cannot compute in {precision}: choose of {known}")
+        self.precision = precision
+        self._stored = FORMS[precision] if FORMS[precision] in HALVES else None
         layers = self.weight_shapes()
         shapes = {f"{n}.{p}": s if p == "w" else s[-1:] for n, s in layers.items() for p in "wb"}
-        self.parameters = Parameters(shapes, self.device, dtype)
+        self.parameters = Parameters(shapes, self.device, dtype, self._stored)
         for i, (name, shape) in enumerate(layers.items()):
             nodes = shape[2] if name.endswith("upconv") else int(np.prod(shape[:-1]))
             self.parameters.draw(name + ".w", stream(seed, i, "initial weights"), sqrt(2 / nodes))
@@ -119,22 +128,28 @@ class UNet:
             raise ShapeError(f"the network takes (N,H,W,{self.in_channels}), got {x.shape}")
         for size in x.shape[1:3]:
             output_size(size, self.depth)
+        self.parameters.round()
+        if self._stored is not None:
+            x = cast(x, to=self._stored)
         skips = []  # no name but x holds a map, so that one is freed when the next is there
         for level in range(1, self.depth + 1):
             for conv in ("conv1", "conv2"):
-                x = conv3x3(x, *self._weights(f"down{level}.{conv}"), relu=True)
+                x = self._conv(x, f"down{level}.{conv}")
             skips.append(x)
             x = maxpool2(x)
         for conv in ("conv1", "conv2"):
-            x = conv3x3(x, *self._weights(f"bottom.{conv}"), relu=True)
+            x = self._conv(x, f"bottom.{conv}")
         if when is not None and self.dropout > 0:
             x = dropout(x, when, rate=self.dropout)
         for level in range(self.depth, 0, -1):
             x = upconv2(x, *self._weights(f"up{level}.upconv"))
             x = crop_concat(skips.pop(), x)
             for conv in ("conv1", "conv2"):
-                x = conv3x3(x, *self._weights(f"up{level}.{conv}"), relu=True)
+                x = self._conv(x, f"up{level}.{conv}")
         return conv1x1(x, *self._weights("head"))
+
+    def _conv(self, x: Tensor, layer: str) -> Tensor:
+        return conv3x3(x, *self._weights(layer), relu=True, precision=self.precision)
 
     def _weights(self, layer: str) -> tuple[Tensor, Tensor]:
         return self.parameters[layer + ".w"], self.parameters[layer + ".b"]

@@ -1,7 +1,7 @@
-"""conv3x3 on a GPU: which kernel, and how it is launched.
+"""conv3x3 on a GPU: which kernel does what, and how it is launched.
 
-All forms of a kernel give right results for every shape they admit; which one is taken depends on
-the shape and the format alone, and so do the order of additions and the bits.
+Every kernel gives right results for all that it admits; which one is taken depends on the format
+and the shape alone, and so do the order of additions and the bits.
 """
 
 from collections.abc import Callable
@@ -11,39 +11,169 @@ from typing import Any, NamedTuple
 from ..device import Gpu
 from ..kernel import FORMATS, constants
 
-SLOTS = 132  # multiprocessors of an H200: as many blocks should there be, or more
+BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
+LONGEST = 64  # tiles a slab: longer sums round more
+FEWEST = 4  # chunks of channels that are worth a share of their own
 
 
 class Variant(NamedTuple):
-    """One form of a kernel. The first in the table that fits is taken."""
+    """One form of a kernel. The first row of the table that fits is taken."""
 
     what: str  # forward, backward_x or backward_w
     stem: str
     suffix: str  # of the entry point
-    prefix: str  # of its tile sizes among the file's constants
-    fits: Callable[[str, int, int, int], bool]  # of the format, C, K, and how many tiles of this
+    prefix: str  # of its tile sizes among the constants of the file
+    fits: Callable[[int, int], bool] = lambda C, K: True
 
 
-def _aligned(form: str, C: int, K: int) -> bool:
-    """Whether tensor cores can do it: they load 16 bytes at a time."""
+FFMA, MMA, MMA_W = "conv3x3", "conv3x3_mma", "conv3x3_mma_w"
+VARIANTS = (
+    Variant("forward", MMA, "_narrow", "NARROW", lambda C, K: K <= 64),
+    Variant("forward", MMA, "", "WIDE"),
+    Variant("backward_x", MMA, "_narrow", "NARROW", lambda C, K: C <= 64),
+    Variant("backward_x", MMA, "", "WIDE"),
+    Variant("backward_w", MMA_W, "", "W"),
+    Variant("forward", FFMA, "_narrow", "NARROW", lambda C, K: K <= 32),
+    Variant("forward", FFMA, "", "WIDE"),
+    Variant("backward_x", FFMA, "_narrow", "NARROW", lambda C, K: C <= 32),
+    Variant("backward_x", FFMA, "", "WIDE"),
+    Variant("backward_w", FFMA, "_few", "W_FEW", lambda C, K: C <= 4 and K > 16),
+    Variant("backward_w", FFMA, "_narrow", "W_NARROW", lambda C, K: C <= 16 or K <= 32),
+    Variant("backward_w", FFMA, "", "W_WIDE"),
+)
+
+
+class Tile(NamedTuple):
+    """What a block of `entry` owns: h x w pixels, k filters; of dw, c channels x k filters.
+    shared: bytes of dynamic shared memory."""
+
+    unit: str
+    entry: str
+    threads: int
+    shared: int
+    h: int
+    w: int
+    c: int
+    k: int
+
+
+def chosen(what: str, C: int, K: int, form: str = "fp32") -> Tile:
+    """The kernel for these channels in this format."""
+    mma = on_tensor_cores(form, C, K)
+    v = next(v for v in VARIANTS if v.what == what and mma == (v.stem != FFMA) and v.fits(C, K))
+    return tile_of(v, form)
+
+
+def on_tensor_cores(form: str, C: int, K: int) -> bool:
+    """Whether they can do it: they take 16 bytes at a time. Else the general kernels do it."""
     piece = {"fp32": 0, "tf32": 4, "tf32x3": 4}.get(form, 8)
     return piece > 0 and C % piece == 0 and K % piece == 0
 
 
-MMA, MMA_W, FFMA = "conv3x3_mma", "conv3x3_mma_w", "conv3x3"
-VARIANTS = (
-    Variant("forward", MMA, "_narrow", "NARROW", lambda f, C, K, n: _aligned(f, C, K) and K <= 64),
-    Variant("forward", MMA, "", "WIDE", lambda f, C, K, n: _aligned(f, C, K) and n >= SLOTS),
-    Variant("forward", MMA, "_low", "LOW", lambda f, C, K, n: _aligned(f, C, K)),
-    Variant("backward_x", MMA, "_narrow", "NARROW", lambda f, C, K, n: _aligned(f, C, K) and C <= 64),
-    Variant("backward_x", MMA, "", "WIDE", lambda f, C, K, n: _aligned(f, C, K) and n >= SLOTS),
-    Variant("backward_x", MMA, "_low", "LOW", lambda f, C, K, n: _aligned(f, C, K)),
-    Variant("backward_w", MMA_W, "", "W", lambda f, C, K, n: _aligned(f, C, K)),
-    Variant("forward", FFMA, "_narrow", "NARROW", lambda f, C, K, n: K <= 32),
-    Variant("forward", FFMA, "", "WIDE", lambda f, C, K, n: True),
-    Variant("backward_x", FFMA, "_narrow", "NARROW", lambda f, C, K, n: C <= 32),
-    Variant("backward_x", FFMA, "", "WIDE", lambda f, C, K, n: True),
-    Variant("backward_w", FFMA, "_few", "W_FEW", lambda f, C, K, n: C <= 4 and K > 16),
-    Variant("backward_w", FFMA, "_narrow", "W_NARROW", lambda f, C, K, n: C <= 16 or K <= 32),
-    Variant("backward_w", FFMA, "", "W_WIDE", lambda f, C, K, n: True),
-)
+def tile_of(v: Variant, form: str) -> Tile:
+    """The tile of a variant, from the constants of its file."""
+    if v.stem == FFMA:
+        unit = FFMA if form in ("fp32", "tf32", "tf32x3") else f"{FFMA}:{form}"
+        size, part = constants(unit), "W_" if v.what == "backward_w" else ""
+        h, c, k = (size.get(f"{v.prefix}_{d}", 0) for d in "HCK")
+        entry = f"{FFMA}_{v.what}{v.suffix}"
+        return Tile(unit, entry, size[part + "THREADS"], 0, h, size[part + "TILE_W"], c, k)
+    unit = f"{v.stem}:{form}"
+    size = constants(unit)
+    if v.stem == MMA_W:
+        shared = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["PITCH"]
+        sides = size["W_TILE_H"], size["W_TILE_W"], size["BLOCK"], size["BLOCK"]
+        return Tile(unit, f"{MMA_W}_backward", size["W_THREADS"], shared, *sides)
+    h, k = size[v.prefix + "_H"], size[v.prefix + "_M"]
+    if v.what == "backward_x":
+        tap = k * size["PITCH"]
+    else:
+        tap = size["DEPTH"] * (k // size["PIECE"] + size["LONGER"])
+    shared = 16 * (2 * (h + 2) * size["PATCH_W"] * size["PITCH"] + size["FILTERS"] * tap)
+    return Tile(unit, f"{MMA}_{v.what}{v.suffix}", h * k // 8, shared, h, size["TILE_W"], 0, k)
+
+
+def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
+    """Into how many parts the pixels are split whose sums make the weight gradient.
+
+    As many as fill the GPU in one go, more only where sums would grow long. A function of the
+    shape alone, because it decides the order of additions, and so the bits.
+    """
+    tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
+    wanted = max(BLOCKS // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
+    share = -(-tiles // wanted)
+    return -(-tiles // share)  # so that none is empty
+
+
+def shares(blocks: int, chunks: int) -> int:
+    """Into how many parts the channels are split that are summed: more than one where there are
+    too few blocks for a GPU."""
+    return max(1, min(BLOCKS // 2 // blocks, chunks // FEWEST))
+
+
+class Form:
+    """The convolution of x by w on a GPU, in the format of the arrays; floats are multiplied as
+    `precision` says: fp32, or tf32 or tf32x3 on tensor cores.
+
+    tensor_cores: they are used; then dy must be gated already, and dx can be.
+    """
+
+    def __init__(self, where: Gpu, x: Any, w: Any, precision: str) -> None:
+        self.where, self.x_shape, (self.C, self.K) = where, x.shape, w.shape[2:]
+        stored = (f for f, kind in FORMATS.items() if kind == x.dtype and f != "fp32")
+        self.form = next(stored, precision)
+        self.tensor_cores = on_tensor_cores(self.form, self.C, self.K)
+
+    def forward(self, x: Any, w: Any, b: Any, relu: bool) -> Any:
+        """y = act(b + x * w)."""
+        N, H, W, C = x.shape
+        y = self.where.empty((N, H - 2, W - 2, self.K), x.dtype)
+        return self._correlate("forward", C, y, (x, w, b), (b,), int(relu))
+
+    def backward_x(self, dy: Any, y: Any, x: Any, w: Any, gate: bool) -> Any:
+        """dx of dy, which is first gated by y unless that is None; gate: dx by x."""
+        dx = self.where.empty(x.shape, x.dtype)
+        if self.tensor_cores:
+            return self._correlate("backward_x", self.K, dx, (dy, x, w), (x,), int(gate))
+        given = dy, dy if y is None else y, w
+        return self._correlate("backward_x", self.K, dx, given, (), int(y is not None))
+
+    def _correlate(
+        self, what: str, D: int, out: Any, given: tuple, at_the_end: tuple, flag: int
+    ) -> Any:
+        """Launch a kernel that sums over D channels, and the one that adds up their shares."""
+        tile = chosen(what, self.C, self.K, self.form)
+        N, P, Q, M = out.shape
+        blocks, sizes = -(-P // tile.h) * -(-Q // tile.w) * -(-M // tile.k), (*self.x_shape[1:], self.K)
+        if not self.tensor_cores:
+            grid = blocks, N
+            self.where.launch(tile.unit, tile.entry, grid, tile.threads, *given, out, *sizes, flag)
+            return out
+        n = shares(N * blocks, -(-D // constants(tile.unit)["DEPTH"]))
+        parts = self.where.empty((n, *out.shape) if n > 1 else (1,))
+        given = *given, out, parts, *sizes, flag
+        self.where.launch(
+            tile.unit, tile.entry, (blocks, N, n), tile.threads, *given, shared=tile.shared
+        )
+        if n > 1:
+            rest = parts, *at_the_end, out, out.size, n, M, flag
+            self.where.each(tile.unit, f"{MMA}_sum_{what}", out.size // 4, *rest)
+        return out
+
+    def backward_w(self, dy: Any, y: Any, x: Any) -> tuple[Any, Any]:
+        """(dw, db) of dy, which is first gated by y unless that is None."""
+        where, (N, H, W, C), K = self.where, x.shape, self.K
+        tile = chosen("backward_w", C, K, self.form)
+        dw, db = where.empty((3, 3, C, K)), where.empty((K,))
+        n, parts = slabs(tile, N, H, W, C, K), (dw, db)
+        if n > 1:
+            parts = where.empty((n, *dw.shape)), where.empty((n, K))
+        grid = n, -(-C // tile.c), -(-K // tile.k)
+        given = (x, dy) if self.tensor_cores else (x, dy, dy if y is None else y)
+        sizes = (N, H, W, C, K) if self.tensor_cores else (N, H, W, C, K, int(y is not None))
+        where.launch(
+            tile.unit, tile.entry, grid, tile.threads, *given, *parts, *sizes, shared=tile.shared
+        )
+        if n > 1:
+            where.each(FFMA, "conv3x3_sum_slabs", dw.size + K, *parts, dw, db, n, dw.size, K)
+        return dw, db

@@ -28,7 +28,7 @@ from ..autograd import Op
 from ..device.cpu import exact_wanted
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
-from ..kernel import constants
+from ..ops import _conv3x3_gpu as gpu
 from ..ops.relu import gate
 from ..parameters import room
 from ..threads import each, scratch
@@ -38,7 +38,7 @@ class Conv3x3(Op):
     """conv3x3(x, w, b, relu=False) -> y; see the module's docstring for shapes."""
 
     @staticmethod
-    def shape(x, w, b, relu=False):
+    def shape(x, w, b, relu=False, precision="fp32"):
         if len(x) != 4 or len(w) != 4 or w[:2] != (3, 3) or w[2] != x[3] or b != w[3:]:
             raise ShapeError(
                 f"conv3x3 needs x (N,H,W,C), w (3,3,C,K), b (K); got x {x}, w {w}, b {b}"
@@ -50,12 +50,12 @@ class Conv3x3(Op):
         return x[0], x[1] - 2, x[2] - 2, w[3]
 
     @staticmethod
-    def reference(x, w, b, relu=False):
+    def reference(x, w, b, relu=False, precision="fp32"):
         H, W = x.shape[1] - 2, x.shape[2] - 2
         y = b + sum(x[:, r : r + H, s : s + W] @ w[r, s] for r in range(3) for s in range(3))
         return np.maximum(y, 0) if relu else y
 
-    def forward_cpu(self, x, w, b, relu=False):
+    def forward_cpu(self, x, w, b, relu=False, precision="fp32"):
         y = self.device.empty(self.out_shape, x.dtype)
         native = self.device.native(x.dtype) if y.size else None
         self.native, self.exact = native, exact_wanted()  # backward does as forward did
@@ -113,104 +113,27 @@ class Conv3x3(Op):
         correlate(padded, turned, dx)
         return dx, dw, db
 
-    def forward_gpu(self, x, w, b, relu=False):
-        y = self.device.empty(self.out_shape, x.dtype)
-        self.x, self.w, self.y = x, w, y if relu else None
-        self._correlate("forward", y, x, w, b, y, relu=relu)
+    def forward_gpu(self, x, w, b, relu=False, precision="fp32"):
+        self.x, self.w, self.rectified = x, w, relu
+        self.form = gpu.Form(self.device, x, w, precision)
+        y = self.form.forward(x, w, b, relu)
+        self.y = y if relu else None
         return y
 
     def backward_gpu(self, dy):
-        x, w = self.x, self.w
-        relu = self.y is not None
-        y = self.y if relu else dy  # without ReLU the kernels do not read it
+        where, form, x, w = self.device, self.form, self.x, self.w
+        y = None if self.gated else self.y
+        if y is not None and form.tensor_cores:  # they copy dy as it is
+            g = where.empty(dy.shape, dy.dtype)
+            where.each("relu", "relu_backward", dy.size, dy, y, g, dy.size)
+            dy, y = g, None
         dx = dw = db = None
         if self.needs[0]:
-            dx = self.device.empty(x.shape, x.dtype)
-            self._correlate("backward_x", dx, dy, y, w, dx, relu=relu)
+            self.gates = form.tensor_cores and getattr(self.sources[0], "rectified", False)
+            dx = form.backward_x(dy, y, x, w, self.gates)
         if self.needs[1] or self.needs[2]:
-            N, H, W, C = x.shape
-            K = w.shape[3]
-            tile = chosen("backward_w", C, K)
-            dw, db = self.device.empty(w.shape), self.device.empty((K,))
-            n, parts = slabs(tile, N, H, W, C, K), (dw, db)
-            if n > 1:
-                parts = self.device.empty((n, *w.shape)), self.device.empty((n, K))
-            grid, threads = (n, -(-C // tile.c), -(-K // tile.k)), constants(STEM)["W_THREADS"]
-            sizes = N, H, W, C, K, int(relu)
-            self.device.launch(STEM, tile.entry, grid, threads, x, dy, y, *parts, *sizes)
-            if n > 1:
-                sizes = n, dw.size, K
-                self.device.each(STEM, "conv3x3_sum_slabs", dw.size + K, *parts, dw, db, *sizes)
+            dw, db = form.backward_w(dy, y, x)
         return dx, dw, db
-
-    def _correlate(self, what, out, *arrays, relu):
-        """Launch forward or backward_x, which makes `out`: a block for each tile of it."""
-        H, W, C = self.x.shape[1:]
-        K = self.w.shape[3]
-        tile = chosen(what, C, K)
-        N, P, Q, M = out.shape
-        blocks = -(-P // tile.h) * -(-Q // tile.w) * -(-M // tile.k)
-        threads = constants(STEM)["THREADS"]
-        self.device.launch(STEM, tile.entry, (blocks, N), threads, *arrays, H, W, C, K, int(relu))
-
-
-STEM = "conv3x3"
-
-
-class Variant(NamedTuple):
-    """One form of a kernel: all give right results for all shapes, each is fastest for some."""
-
-    what: str  # forward, backward_x or backward_w
-    suffix: str  # of the entry point
-    constants: str  # in conv3x3.cu: the prefix of its tile sizes
-    fits: Callable[[int, int], bool]  # of C, K: is it the one to take? The first that fits is.
-
-
-VARIANTS = (
-    Variant("forward", "_narrow", "NARROW", lambda C, K: K <= 32),
-    Variant("forward", "", "WIDE", lambda C, K: True),
-    Variant("backward_x", "_narrow", "NARROW", lambda C, K: C <= 32),
-    Variant("backward_x", "", "WIDE", lambda C, K: True),
-    Variant("backward_w", "_few", "W_FEW", lambda C, K: C <= 4 and K > 16),
-    Variant("backward_w", "_narrow", "W_NARROW", lambda C, K: C <= 16 or K <= 32),
-    Variant("backward_w", "", "W_WIDE", lambda C, K: True),
-)
-
-
-class Tile(NamedTuple):
-    """What a block of `entry` owns: h x w pixels, k filters; of dw, c channels x k filters."""
-
-    entry: str
-    h: int
-    w: int
-    c: int
-    k: int
-
-
-def chosen(what: str, C: int, K: int) -> Tile:
-    """The kernel for these channels. It depends on nothing else: a pixel's bits must not change
-    with the size of the image round it."""
-    v = next(v for v in VARIANTS if v.what == what and v.fits(C, K))
-    size = constants(STEM)
-    w = size["W_TILE_W" if what == "backward_w" else "TILE_W"]
-    h, c, k = (size.get(f"{v.constants}_{d}", 0) for d in "HCK")
-    return Tile(f"{STEM}_{what}{v.suffix}", h, w, c, k)
-
-
-BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
-LONGEST = 64  # tiles a slab: longer sums round more
-
-
-def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
-    """Into how many parts the pixels are split whose sums make the weight gradient.
-
-    As many as fill the GPU in one go, more only where sums would grow long. A function of the
-    shape alone, because it decides the order of additions, and so the bits.
-    """
-    tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
-    wanted = max(BLOCKS // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
-    share = -(-tiles // wanted)
-    return -(-tiles // share)  # so that none is empty
 
 
 def correlate(x, w, y, b=None, relu=False):
