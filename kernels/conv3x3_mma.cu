@@ -39,31 +39,7 @@ constexpr int NARROW_M = 64;
 constexpr int LOW_H = 8;
 constexpr int LOW_M = 128;
 constexpr int FILTERS = 4;  // taps of w in shared memory
-#ifdef FORMAT_TF32X3
-constexpr int AT_ONCE = 4;  // tiles of 8 channels whose filters are in registers: twice as large
-#else
-constexpr int AT_ONCE = 8;
-#endif
 constexpr int PATCH_W = TILE_W + 2;
-
-// Rows in shared memory are longer than what they hold, by so many pieces that the eight which
-// ldmatrix takes from eight rows, or the floats of four rows that a load takes, lie in all 32 banks.
-constexpr int PITCH = PIECES + 1;                  // of a row of DEPTH numbers
-constexpr int LONGER = sizeof(real) / 2;           // by as many pieces a row of TILE_M
-
-// out[0..3] = v + b; with relu what is negative becomes 0; with a gate what it does not let through.
-__device__ __forceinline__ void finish(real* out, float (&v)[4], const float* b, const real* gate,
-                                       int relu) {
-  float open[4] = {}, bias[4] = {};
-  if (b) unpack(bias, load4(b, 4, true));
-  if (gate) unpack(open, load4(gate, 4, true));
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    v[j] += bias[j];
-    if ((relu && v[j] < 0.0f) || (gate && !(open[j] > 0.0f))) v[j] = 0.0f;
-  }
-  store4(out, v, 4, true);
-}
 
 struct Sizes {
   int H, W, D, M, P, Q;  // of what is read, of what is made: (N,H,W,D) -> (N,P,Q,M)
@@ -136,77 +112,21 @@ __device__ __forceinline__ void correlate_mma(const real* x, const real* w, cons
         load_pixels(chunk + 1, tap * LOADS_A_TAP + i);
     if (step + FILTERS - 1 < to) load_filters(step + FILTERS - 1);
     cp_async_commit();
-    const uint4* patch = xs + (chunk % 2 * PATCH + (top + r) * PATCH_W + s + lane % 16) * PITCH;
-    const uint4* filters = ws + step % FILTERS * TAP;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int m = 0; m < WARP_M; m += 8 * AT_ONCE) {
-        Factor<2> f[AT_ONCE];
-#pragma unroll
-        for (int j = 0; j < AT_ONCE; j += 2) {
-          const int first = m_warp + m + 8 * j;  // of 16 channels
-          unsigned four[4];
-          if (TURNED) {
-            const int row = first + lane % 8 + lane / 16 * 8;
-            ldmatrix_x4(four, filters + row * ROW + 2 * half + lane / 8 % 2);
-          } else if (sizeof(real) == 2) {
-            const int row = 16 * half + lane % 16;
-            ldmatrix_x4_trans(four, filters + row * ROW + first / PIECE + lane / 16);
-          } else {  // there is no such instruction for floats
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-              const int row = 8 * half + lane % 4 + e % 2 * 4;
-              const auto* at = reinterpret_cast<const unsigned*>(filters + row * ROW);
-              four[e] = at[first + e / 2 * 8 + lane / 4];
-            }
-          }
-#pragma unroll
-          for (int e = 0; e < 4; ++e) f[j + e / 2].v[e % 2] = four[e];
-          f[j].round();
-          f[j + 1].round();
-        }
-#pragma unroll
-        for (int i = 0; i < WARP_H; ++i) {
-          Factor<4> a;
-          ldmatrix_x4(a.v, patch + i * PATCH_W * PITCH + 2 * half + lane / 16);
-          a.round();
-#pragma unroll
-          for (int j = 0; j < AT_ONCE; ++j) add_product(sum[i][m / 8 + j], a, f[j]);
-        }
-      }
-    }
+    const int first_pixel = chunk % 2 * PATCH + (top + r) * PATCH_W + s + lane % 16;
+    const uint4* filters = ws + step % FILTERS * TAP + (TURNED ? m_warp * PITCH : m_warp / PIECE);
+    add_chunk<TURNED>(sum, xs + first_pixel * PITCH, PATCH_W * PITCH, filters, ROW);
   }
 
-  // A lane holds channels 8 j + 2 (lane % 4) and the next, of the pixels lane / 4 and 8 further on. Two
-  // neighbours exchange halves, so that each has four channels side by side and four lanes 32 bytes.
-  const bool odd = lane % 2;
   const long long pixels = (long long)gridDim.y * size.P * size.Q;
-#pragma unroll
-  for (int i = 0; i < WARP_H; ++i)
-#pragma unroll
-    for (int right = 0; right < 4; right += 2) {
-      const int p = p0 + top + i, q = q0 + lane / 4 + 4 * right;
-      const long long pixel = ((long long)n * size.P + p) * size.Q + q;
-#pragma unroll
-      for (int j = 0; j < WARP_M / 8; j += 2) {
-        float v[4];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const float a = sum[i][j][right + e], c = sum[i][j + 1][right + e];
-          const float got = __shfl_xor_sync(~0u, odd ? a : c, 1);
-          v[e] = odd ? got : a;
-          v[2 + e] = odd ? c : got;
-        }
-        const int m = m0 + m_warp + 8 * (j + odd) + lane % 4 / 2 * 4;
-        if (p >= size.P || q >= size.Q || m >= M) continue;
-        const long long at = pixel * M + m;
-        if (gridDim.z > 1)
-          store4(parts + blockIdx.z * pixels * M + at, v, 4, true);
-        else
-          finish(out + at, v, b ? b + m : nullptr, gate ? gate + at : nullptr, relu);
-      }
-    }
+  each_four(sum, [&](int i, int column, int k, float (&v)[4]) {
+    const int p = p0 + top + i, q = q0 + column, m = m0 + m_warp + k;
+    if (p >= size.P || q >= size.Q || m >= M) return;
+    const long long at = (((long long)n * size.P + p) * size.Q + q) * M + m;
+    if (gridDim.z > 1)
+      store4(parts + blockIdx.z * pixels * M + at, v, 4, true);
+    else
+      finish(out + at, v, b ? b + m : nullptr, gate ? gate + at : nullptr, relu);
+  });
 }
 
 // Grid: x tiles times blocks of channels, y images, z shares of the channels summed. Dynamic shared

@@ -33,7 +33,7 @@ constexpr int W_TILE_W = 16;
 constexpr int W_PIECES = 8;  // of a pixel: 128 bytes
 // A pixel's room in shared memory: the pieces of 8 pixels that ldmatrix takes at once lie in all 32
 // banks, and so do single floats of 4 pixels by 8 channels.
-constexpr int PITCH = W_PIECES + sizeof(real) / 2;
+constexpr int W_PITCH = W_PIECES + sizeof(real) / 2;
 constexpr int W_THREADS = 384;
 constexpr int W_PIXELS = W_TILE_H * W_TILE_W;
 constexpr int W_PATCH_W = W_TILE_W + 2;
@@ -44,7 +44,7 @@ constexpr int WARPS_K = W_THREADS / 96 / WARPS_C;
 constexpr int WARP_K = BLOCK / WARPS_K;
 
 __device__ __forceinline__ unsigned number(const uint4* tile, int pixel, int channel) {
-  return reinterpret_cast<const unsigned*>(tile + pixel * PITCH)[channel];
+  return reinterpret_cast<const unsigned*>(tile + pixel * W_PITCH)[channel];
 }
 
 // Grid: x slabs, y blocks of channels, z blocks of filters. Dynamic shared memory: 2 (W_PIXELS +
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
     const real* __restrict__ x, const real* __restrict__ dy, float* __restrict__ parts_w,
     float* __restrict__ parts_b, int N, int H, int W, int C, int K) {
   uint4* gs = dynamic_shared<uint4>();  // [2][pixel][piece] of dy
-  uint4* xs = gs + 2 * W_PIXELS * PITCH;
+  uint4* xs = gs + 2 * W_PIXELS * W_PITCH;
   const int P = H - 2, Q = W - 2, across = ceil_div(Q, W_TILE_W), down = ceil_div(P, W_TILE_H);
   const int tiles = N * down * across, share = ceil_div(tiles, gridDim.x), slab = blockIdx.x;
   const int c0 = blockIdx.y * BLOCK, k0 = blockIdx.z * BLOCK;
@@ -71,14 +71,14 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
       const int i = pixel / W_PATCH_W, j = pixel % W_PATCH_W;
       const bool there = p0 + i < H && q0 + j < W && c < C;
       const real* from = there ? first_x + ((long long)i * W + j) * C : x;
-      cp_async<16>(xs + (tile % 2 * W_PATCH + pixel) * PITCH + piece, from, there ? 16 : 0);
+      cp_async<16>(xs + (tile % 2 * W_PATCH + pixel) * W_PITCH + piece, from, there ? 16 : 0);
     }
 #pragma unroll
     for (int pixel = t / W_PIECES; pixel < W_PIXELS; pixel += W_THREADS / W_PIECES) {
       const int i = pixel / W_TILE_W, j = pixel % W_TILE_W;
       const bool there = p0 + i < P && q0 + j < Q && k < K;
       const real* from = there ? first_g + ((long long)i * Q + j) * K : dy;
-      cp_async<16>(gs + (tile % 2 * W_PIXELS + pixel) * PITCH + piece, from, there ? 16 : 0);
+      cp_async<16>(gs + (tile % 2 * W_PIXELS + pixel) * W_PITCH + piece, from, there ? 16 : 0);
     }
     cp_async_commit();
   };
@@ -91,8 +91,8 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
     cp_async_wait<0>();
     __syncthreads();  // this tile is there for all, and all are done with the one before
     if (tile + 1 < last) load(tile + 1);
-    const uint4* g_tile = gs + tile % 2 * W_PIXELS * PITCH;
-    const uint4* x_tile = xs + tile % 2 * W_PATCH * PITCH;
+    const uint4* g_tile = gs + tile % 2 * W_PIXELS * W_PITCH;
+    const uint4* x_tile = xs + tile % 2 * W_PATCH * W_PITCH;
     const int rows = min(P - tile / across % down * W_TILE_H, W_TILE_H);
 #pragma unroll 1
     for (int step = 0; step < rows * (W_TILE_W / (2 * PIECE)); ++step) {
@@ -104,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
         unsigned four[4];
         if (PIECE == 8) {
           const int pixel = i * W_TILE_W + lane % 16;
-          ldmatrix_x4_trans(four, g_tile + pixel * PITCH + k_warp / PIECE + j + lane / 16);
+          ldmatrix_x4_trans(four, g_tile + pixel * W_PITCH + k_warp / PIECE + j + lane / 16);
         } else {
 #pragma unroll
           for (int e = 0; e < 4; ++e)
@@ -122,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
         const int first = (i + r) * W_PATCH_W + s + j0;
         if (PIECE == 8) {
           const int pixel = first + lane % 8 + lane / 16 * 8;
-          ldmatrix_x4_trans(a.v, x_tile + pixel * PITCH + c_warp / PIECE + lane / 8 % 2);
+          ldmatrix_x4_trans(a.v, x_tile + pixel * W_PITCH + c_warp / PIECE + lane / 8 % 2);
         } else {
 #pragma unroll
           for (int e = 0; e < 4; ++e)

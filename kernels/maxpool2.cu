@@ -1,22 +1,47 @@
 // maxpool2.cu: 2x2 max-pool with stride 2, forward and backward.
 //
 //   y[n,i,j,c] = max over (a,e) in {0,1}^2 of x[n, 2i+a, 2j+e, c]
-//   dx         = dy where x was that maximum (in row order the first of equals), 0 elsewhere
+//   dx         = so_far + (dy where x was that maximum, in row order the first of equals, else 0)
 //
-// Shapes   x, dx (N,2H,2W,C)   y, dy, winner (N,H,W,C), C fastest. winner is 2 a + e, one byte.
-// Threads  one an element of y; neighbours differ in c, so that each of the four loads of a warp
-//          reads 32 neighbours. Windows do not overlap: each element of dx has one writer.
-// Cost     21 bytes an element of y, forward and backward: memory-bound. The byte spares backward
-//          the second reading of x.
+// so_far is the gradient that x has got from elsewhere (in the network from the skip connection);
+// gated: x was made by a ReLU, and dx is 0 where not x > 0. Both may be absent.
+//
+// Shapes   x, dx, so_far (N,2H,2W,C)   y, dy, winner (N,H,W,C), C fastest. winner is 2 a + e, a byte.
+// Threads  one for each four channels of y; neighbours read neighbours. Windows do not overlap:
+//          each element of dx has one writer, and dx needs no zeros before.
+// Cost     of fp32 21 bytes an element of y forward; backward 21, with so_far and gate 53; of 16
+//          bits half as much: memory-bound. The byte spares backward the comparisons.
 //
 // Launched by unetcu/ops/maxpool2.py. Tested by tests/ops/test_maxpool2.py.
 #include "common.cuh"
+#include "fours.cuh"
 #include "real.cuh"
 
-// Where the window of element i of y begins in x: in row 2 r of x, if r = n H + i is i's row in y.
-__device__ inline long long corner(unsigned i, int W, int C) {
-  const unsigned c = i % C, pixel = i / C, j = pixel % W;
-  return (4LL * pixel - 2LL * j) * C + c;  // (2 r) 2W + 2 j = 4 (r W + j) - 2 j pixels
+// What a thread has: channels c..c+3 of a window.
+struct Window {
+  int c, left;     // left: of its four channels so many are there
+  bool fours;      // as fours.cuh wants it
+  long long at;    // in y: element of channel c
+  long long corner, row, column;  // in x: of the window's first pixel, and the steps to the others
+
+  __device__ __forceinline__ Window(unsigned i, int W, int C) {
+    const unsigned groups = (C + 3) / 4, pixel = i / groups, j = pixel % W;
+    c = i % groups * 4;
+    left = C - c;
+    fours = C % 4 == 0;
+    at = static_cast<long long>(pixel) * C + c;
+    // In row 2 r of x, if r = n H + i is the row in y: (2 r) 2W + 2 j = 4 (r W + j) - 2 j pixels.
+    corner = (4LL * pixel - 2LL * j) * C + c;
+    row = 2LL * W * C;
+    column = C;
+  }
+  __device__ __forceinline__ long long place(int k) const {
+    return corner + k / 2 * row + k % 2 * column;
+  }
+};
+
+__device__ __forceinline__ void load_fours(float* to, const real* x, long long at, const Window& w) {
+  unpack(to, load4(x + at, w.left, w.fours));
 }
 
 extern "C" __global__ void maxpool2_forward(const real* __restrict__ x, real* __restrict__ y,
@@ -24,27 +49,45 @@ extern "C" __global__ void maxpool2_forward(const real* __restrict__ x, real* __
                                             int W, int C) {
   const long long i = thread_index();
   if (i >= count) return;
-  const real* window = x + corner(i, W, C);
-  float best = window[0];
-  int first = 0;
+  const Window w(i, W, C);
+  float best[4], v[4];
+  int first[4] = {};
+  load_fours(best, x, w.place(0), w);
   for (int k = 1; k < 4; ++k) {
-    const float v = window[(k / 2 * 2LL * W + k % 2) * C];
-    if (!(v <= best) && best == best) {  // v is larger, or the first NaN
-      best = v;
-      first = k;
-    }
+    load_fours(v, x, w.place(k), w);
+    for (int j = 0; j < 4; ++j)
+      if (!(v[j] <= best[j]) && best[j] == best[j]) {  // v is larger, or the first NaN
+        best[j] = v[j];
+        first[j] = k;
+      }
   }
-  y[i] = best;
-  winner[i] = first;
+  store4(y + w.at, best, w.left, w.fours);
+  for (int j = 0; j < 4; ++j)
+    if (j < w.left) winner[w.at + j] = first[j];
 }
 
-// Writes all four places of a window: dx needs no zeros before.
+// so_far is read only if `adds`, x only if `gated`.
 extern "C" __global__ void maxpool2_backward(const real* __restrict__ dy,
                                              const unsigned char* __restrict__ winner,
-                                             real* __restrict__ dx, unsigned count, int W, int C) {
+                                             const real* __restrict__ so_far,
+                                             const real* __restrict__ x, real* __restrict__ dx,
+                                             unsigned count, int W, int C, int adds, int gated) {
   const long long i = thread_index();
   if (i >= count) return;
-  real* window = dx + corner(i, W, C);
-  for (int k = 0; k < 4; ++k)
-    window[(k / 2 * 2LL * W + k % 2) * C] = k == winner[i] ? dy[i] : real(0.0f);
+  const Window w(i, W, C);
+  float g[4], v[4], open[4];
+  int first[4] = {};
+  load_fours(g, dy, w.at, w);
+  for (int j = 0; j < 4; ++j)
+    if (j < w.left) first[j] = winner[w.at + j];
+  for (int k = 0; k < 4; ++k) {
+    for (int j = 0; j < 4; ++j) v[j] = open[j] = 0.0f;
+    if (adds) load_fours(v, so_far, w.place(k), w);
+    if (gated) load_fours(open, x, w.place(k), w);
+    for (int j = 0; j < 4; ++j) {
+      if (first[j] == k) v[j] += g[j];
+      if (gated && !(open[j] > 0.0f)) v[j] = 0.0f;
+    }
+    store4(dx + w.place(k), v, w.left, w.fours);
+  }
 }

@@ -8,6 +8,7 @@
 // Sums are of floats. In all of them a step takes 32 bytes of a row of A, two pieces of 16 bytes,
 // and so all of them move the same bytes through shared memory, in the same places.
 #pragma once
+#include "fours.cuh"
 #include "real.cuh"
 
 constexpr int PIECE = 16 / sizeof(real);  // numbers in 16 bytes: what is copied at once
@@ -56,4 +57,100 @@ __device__ __forceinline__ void add_product(float (&d)[4], const Factor<4>& a, c
 #endif
   mma_tf32(d, a.v, b.v);
 #endif
+}
+
+#ifdef FORMAT_TF32X3
+constexpr int AT_ONCE = 4;  // tiles of 8 columns whose factors are in registers: twice as large
+#else
+constexpr int AT_ONCE = 8;
+#endif
+
+// Rows in shared memory are longer than what they hold, by so many pieces that the eight that
+// ldmatrix takes from eight rows, or the floats of four rows that a load takes, lie in all 32 banks.
+constexpr int PITCH = PIECES + 1;         // of a row of DEPTH numbers
+constexpr int LONGER = sizeof(real) / 2;  // by as many pieces a row of 64 or 128 numbers
+
+// sum (16 ROWS by 8 COLUMNS) += A B over DEPTH numbers, by a warp.
+//
+// a   piece 0 of the row lane % 16 of A, and so on in steps of `next_a` pieces for the next 16 rows
+// b   TURNED: column 0 of B, a row of PITCH pieces; else row 0 of B, rows of `row_b` pieces
+template <bool TURNED, int ROWS, int COLUMNS>
+__device__ __forceinline__ void add_chunk(float (&sum)[ROWS][COLUMNS][4], const uint4* a,
+                                          int next_a, const uint4* b, int row_b) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int half = 0; half < 2; ++half)
+#pragma unroll
+    for (int first = 0; first < COLUMNS; first += AT_ONCE) {
+      Factor<2> f[AT_ONCE];
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; j += 2) {
+        const int column = 8 * (first + j);  // of 16
+        unsigned four[4];
+        if (TURNED) {
+          const int row = column + lane % 8 + lane / 16 * 8;
+          ldmatrix_x4(four, b + row * PITCH + 2 * half + lane / 8 % 2);
+        } else if (sizeof(real) == 2) {
+          const int row = 16 * half + lane % 16;
+          ldmatrix_x4_trans(four, b + row * row_b + column / PIECE + lane / 16);
+        } else {  // there is no such instruction for floats
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const int row = 8 * half + lane % 4 + e % 2 * 4;
+            four[e] = reinterpret_cast<const unsigned*>(b + row * row_b)[column + e / 2 * 8 + lane / 4];
+          }
+        }
+#pragma unroll
+        for (int e = 0; e < 4; ++e) f[j + e / 2].v[e % 2] = four[e];
+        f[j].round();
+        f[j + 1].round();
+      }
+#pragma unroll
+      for (int i = 0; i < ROWS; ++i) {
+        Factor<4> rows;
+        ldmatrix_x4(rows.v, a + i * next_a + 2 * half + lane / 16);
+        rows.round();
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; ++j) add_product(sum[i][first + j], rows, f[j]);
+      }
+    }
+}
+
+// Hands out what a warp has summed: use(i, row, column, v) for the four sums v in row `row` of the
+// i-th 16, from `column` on. A lane holds two neighbouring columns of each tile of 8; neighbours
+// exchange halves, so that each has four side by side, and four lanes 32 bytes or more.
+template <int ROWS, int COLUMNS, class Use>
+__device__ __forceinline__ void each_four(const float (&sum)[ROWS][COLUMNS][4], Use use) {
+  const int lane = threadIdx.x % 32;
+  const bool odd = lane % 2;
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+    for (int below = 0; below < 4; below += 2)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j += 2) {
+        float v[4];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float a = sum[i][j][below + e], c = sum[i][j + 1][below + e];
+          const float got = __shfl_xor_sync(~0u, odd ? a : c, 1);
+          v[e] = odd ? got : a;
+          v[2 + e] = odd ? c : got;
+        }
+        use(i, lane / 4 + 4 * below, 8 * (j + odd) + lane % 4 / 2 * 4, v);
+      }
+}
+
+// out[0..3] = v + b; with relu what is negative becomes 0; with a gate what it does not let through.
+__device__ __forceinline__ void finish(real* out, float (&v)[4], const float* b, const real* gate,
+                                       int relu) {
+  float open[4] = {}, bias[4] = {};
+  if (b) unpack(bias, load4(b, 4, true));
+  if (gate) unpack(open, load4(gate, 4, true));
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    v[j] += bias[j];
+    if ((relu && v[j] < 0.0f) || (gate && !(open[j] > 0.0f))) v[j] = 0.0f;
+  }
+  store4(out, v, 4, true);
 }

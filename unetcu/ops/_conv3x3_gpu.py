@@ -81,7 +81,7 @@ def tile_of(v: Variant, form: str) -> Tile:
     unit = f"{v.stem}:{form}"
     size = constants(unit)
     if v.stem == MMA_W:
-        shared = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["PITCH"]
+        shared = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["W_PITCH"]
         sides = size["W_TILE_H"], size["W_TILE_W"], size["BLOCK"], size["BLOCK"]
         return Tile(unit, f"{MMA_W}_backward", size["W_THREADS"], shared, *sides)
     h, k = size[v.prefix + "_H"], size[v.prefix + "_M"]

@@ -79,19 +79,23 @@ class MaxPool2(Op):
 
     def forward_gpu(self, x):
         y = self.device.empty(self.out_shape, x.dtype)
-        self.winner = self.device.empty(self.out_shape, np.uint8)
+        self.x, self.winner = x, self.device.empty(self.out_shape, np.uint8)
         self._launch("maxpool2_forward", x, y, self.winner)
         return y
 
     def backward_gpu(self, dy):
-        N, H, W, C = dy.shape
-        dx = self.device.empty((N, 2 * H, 2 * W, C), dy.dtype)
-        self._launch("maxpool2_backward", dy, self.winner, dx)
-        return (dx if self.so_far is None else self.device.add(self.so_far, dx),)
+        so_far, x = self.so_far, self.x
+        dx = self.device.empty(x.shape, dy.dtype)
+        self.gates = getattr(self.sources[0], "rectified", False)
+        flags = int(so_far is not None), int(self.gates)
+        given = dy, self.winner, dy if so_far is None else so_far, x, dx
+        self._launch("maxpool2_backward", *given, flags=flags)
+        return (dx,)
 
-    def _launch(self, entry, *arrays):
-        count = self.winner.size
-        self.device.each("maxpool2", entry, count, *arrays, count, *self.out_shape[2:])
+    def _launch(self, entry, *arrays, flags=()):
+        N, H, W, C = self.out_shape
+        count = N * H * W * -(-C // 4)
+        self.device.each("maxpool2", entry, count, *arrays, count, W, C, *flags)
 
 
 maxpool2 = MaxPool2.apply
