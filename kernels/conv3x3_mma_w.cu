@@ -33,7 +33,7 @@ constexpr int W_TILE_W = 16;
 constexpr int W_PIECES = 8;  // of a pixel: 128 bytes
 // A pixel's room in shared memory: the pieces of 8 pixels that ldmatrix takes at once lie in all 32
 // banks, and so do single floats of 4 pixels by 8 channels.
-constexpr int W_PITCH = W_PIECES + sizeof(real) / 2;
+constexpr int W_PITCH = W_PIECES + LONGER;
 constexpr int W_THREADS = 384;
 constexpr int W_PIXELS = W_TILE_H * W_TILE_W;
 constexpr int W_PATCH_W = W_TILE_W + 2;
@@ -42,10 +42,6 @@ constexpr int BLOCK = W_PIECES * PIECE;
 constexpr int WARPS_C = BLOCK / 16;
 constexpr int WARPS_K = W_THREADS / 96 / WARPS_C;
 constexpr int WARP_K = BLOCK / WARPS_K;
-
-__device__ __forceinline__ unsigned number(const uint4* tile, int pixel, int channel) {
-  return reinterpret_cast<const unsigned*>(tile + pixel * W_PITCH)[channel];
-}
 
 // Grid: x slabs, y blocks of channels, z blocks of filters. Dynamic shared memory: 2 (W_PIXELS +
 // W_PATCH) 128 bytes.
@@ -99,36 +95,12 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
       const int i = step / (W_TILE_W / (2 * PIECE));
       const int j0 = step % (W_TILE_W / (2 * PIECE)) * 2 * PIECE;
       Factor<2> g[WARP_K / 8];
-#pragma unroll
-      for (int j = 0; j < WARP_K / 8; j += 2) {
-        unsigned four[4];
-        if (PIECE == 8) {
-          const int pixel = i * W_TILE_W + lane % 16;
-          ldmatrix_x4_trans(four, g_tile + pixel * W_PITCH + k_warp / PIECE + j + lane / 16);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            four[e] = number(g_tile, i * W_TILE_W + j0 + lane % 4 + e % 2 * 4,
-                             k_warp + 8 * (j + e / 2) + lane / 4);
-        }
-#pragma unroll
-        for (int e = 0; e < 4; ++e) g[j + e / 2].v[e % 2] = four[e];
-        g[j].round();
-        g[j + 1].round();
-      }
+      take_columns<false>(g, g_tile + (i * W_TILE_W + j0) * W_PITCH + k_warp / PIECE, W_PITCH);
 #pragma unroll
       for (int s = 0; s < 3; ++s) {
         Factor<4> a;
-        const int first = (i + r) * W_PATCH_W + s + j0;
-        if (PIECE == 8) {
-          const int pixel = first + lane % 8 + lane / 16 * 8;
-          ldmatrix_x4_trans(a.v, x_tile + pixel * W_PITCH + c_warp / PIECE + lane / 8 % 2);
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            a.v[e] = number(x_tile, first + lane % 4 + e / 2 * 4, c_warp + lane / 4 + e % 2 * 8);
-        }
-        a.round();
+        const int pixel = (i + r) * W_PATCH_W + s + j0;
+        take_rows_turned(a, x_tile + pixel * W_PITCH + c_warp / PIECE, W_PITCH);
 #pragma unroll
         for (int j = 0; j < WARP_K / 8; ++j) add_product(sum[s][j], a, g[j]);
       }

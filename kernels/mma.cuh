@@ -70,45 +70,70 @@ constexpr int AT_ONCE = 8;
 constexpr int PITCH = PIECES + 1;         // of a row of DEPTH numbers
 constexpr int LONGER = sizeof(real) / 2;  // by as many pieces a row of 64 or 128 numbers
 
+// The factors for COUNT tiles of 8 columns of B, over a step.
+//
+// b   TURNED: column 0 of B at the step's depth, a row of PITCH pieces; else the step's first row
+//     of B, rows of `row_b` pieces
+template <bool TURNED, int COUNT>
+__device__ __forceinline__ void take_columns(Factor<2> (&f)[COUNT], const uint4* b, int row_b) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int j = 0; j < COUNT; j += 2) {
+    unsigned four[4];
+    if (TURNED) {
+      ldmatrix_x4(four, b + (8 * j + lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2);
+    } else if (sizeof(real) == 2) {
+      ldmatrix_x4_trans(four, b + lane % 16 * row_b + j + lane / 16);
+    } else {  // there is no such instruction for floats
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const uint4* row = b + (lane % 4 + e % 2 * 4) * row_b;
+        four[e] = reinterpret_cast<const unsigned*>(row)[8 * (j + e / 2) + lane / 4];
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < 4; ++e) f[j + e / 2].v[e % 2] = four[e];
+    f[j].round();
+    f[j + 1].round();
+  }
+}
+
+// The factor for 16 rows of A, stored turned: a is the first of the step's columns of A, in rows of
+// `row_a` pieces.
+__device__ __forceinline__ void take_rows_turned(Factor<4>& f, const uint4* a, int row_a) {
+  const int lane = threadIdx.x % 32;
+  if (sizeof(real) == 2) {
+    ldmatrix_x4_trans(f.v, a + (lane % 8 + lane / 16 * 8) * row_a + lane / 8 % 2);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const uint4* column = a + (lane % 4 + e / 2 * 4) * row_a;
+      f.v[e] = reinterpret_cast<const unsigned*>(column)[lane / 4 + e % 2 * 8];
+    }
+  }
+  f.round();
+}
+
 // sum (16 ROWS by 8 COLUMNS) += A B over DEPTH numbers, by a warp.
 //
 // a   piece 0 of the row lane % 16 of A, and so on in steps of `next_a` pieces for the next 16 rows
-// b   TURNED: column 0 of B, a row of PITCH pieces; else row 0 of B, rows of `row_b` pieces
+// b   as above, of the first step
 template <bool TURNED, int ROWS, int COLUMNS>
 __device__ __forceinline__ void add_chunk(float (&sum)[ROWS][COLUMNS][4], const uint4* a,
                                           int next_a, const uint4* b, int row_b) {
-  const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int half = 0; half < 2; ++half)
 #pragma unroll
     for (int first = 0; first < COLUMNS; first += AT_ONCE) {
       Factor<2> f[AT_ONCE];
-#pragma unroll
-      for (int j = 0; j < AT_ONCE; j += 2) {
-        const int column = 8 * (first + j);  // of 16
-        unsigned four[4];
-        if (TURNED) {
-          const int row = column + lane % 8 + lane / 16 * 8;
-          ldmatrix_x4(four, b + row * PITCH + 2 * half + lane / 8 % 2);
-        } else if (sizeof(real) == 2) {
-          const int row = 16 * half + lane % 16;
-          ldmatrix_x4_trans(four, b + row * row_b + column / PIECE + lane / 16);
-        } else {  // there is no such instruction for floats
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            const int row = 8 * half + lane % 4 + e % 2 * 4;
-            four[e] = reinterpret_cast<const unsigned*>(b + row * row_b)[column + e / 2 * 8 + lane / 4];
-          }
-        }
-#pragma unroll
-        for (int e = 0; e < 4; ++e) f[j + e / 2].v[e % 2] = four[e];
-        f[j].round();
-        f[j + 1].round();
-      }
+      if (TURNED)
+        take_columns<true>(f, b + 8 * first * PITCH + 2 * half, 0);
+      else
+        take_columns<false>(f, b + 2 * half * PIECE * row_b + 8 * first / PIECE, row_b);
 #pragma unroll
       for (int i = 0; i < ROWS; ++i) {
         Factor<4> rows;
-        ldmatrix_x4(rows.v, a + i * next_a + 2 * half + lane / 16);
+        ldmatrix_x4(rows.v, a + i * next_a + 2 * half + threadIdx.x % 32 / 16);
         rows.round();
 #pragma unroll
         for (int j = 0; j < AT_ONCE; ++j) add_product(sum[i][first + j], rows, f[j]);

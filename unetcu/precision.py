@@ -35,3 +35,17 @@ def floats(a: np.ndarray) -> np.ndarray:
     if a.dtype == BF16:
         return (a.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return a.astype(np.float32) if a.dtype == FP16 else a
+
+
+def form_of(dtype: DTypeLike, precision: str) -> str:
+    """The form in which arrays of this type are multiplied: that of 16 bits, else `precision`."""
+    if np.dtype(dtype) in HALVES:
+        return next(form for form, kind in FORMS.items() if kind == dtype)
+    return precision
+
+
+def on_tensor_cores(form: str, *channels: int) -> bool:
+    """Whether our kernels multiply so many channels on tensor cores: they take 16 bytes at a time.
+    Where not, the general kernels do it, in float."""
+    piece = 16 // FORMS[form].itemsize
+    return form != "fp32" and all(c % piece == 0 for c in channels)

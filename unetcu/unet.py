@@ -142,7 +142,7 @@ class UNet:
         if when is not None and self.dropout > 0:
             x = dropout(x, when, rate=self.dropout)
         for level in range(self.depth, 0, -1):
-            x = upconv2(x, *self._weights(f"up{level}.upconv"))
+            x = upconv2(x, *self._weights(f"up{level}.upconv"), precision=self.precision)
             x = crop_concat(skips.pop(), x)
             for conv in ("conv1", "conv2"):
                 x = self._conv(x, f"up{level}.{conv}")

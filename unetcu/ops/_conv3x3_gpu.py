@@ -5,11 +5,11 @@ and the shape alone, and so do the order of additions and the bits.
 """
 
 from collections.abc import Callable
-from math import prod
 from typing import Any, NamedTuple
 
 from ..device import Gpu
-from ..kernel import FORMATS, constants
+from ..kernel import constants
+from ..precision import form_of, on_tensor_cores
 
 BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
 LONGEST = 64  # tiles a slab: longer sums round more
@@ -64,12 +64,6 @@ def chosen(what: str, C: int, K: int, form: str = "fp32") -> Tile:
     return tile_of(v, form)
 
 
-def on_tensor_cores(form: str, C: int, K: int) -> bool:
-    """Whether they can do it: they take 16 bytes at a time. Else the general kernels do it."""
-    piece = {"fp32": 0, "tf32": 4, "tf32x3": 4}.get(form, 8)
-    return piece > 0 and C % piece == 0 and K % piece == 0
-
-
 def tile_of(v: Variant, form: str) -> Tile:
     """The tile of a variant, from the constants of its file."""
     if v.stem == FFMA:
@@ -120,8 +114,7 @@ class Form:
 
     def __init__(self, where: Gpu, x: Any, w: Any, precision: str) -> None:
         self.where, self.x_shape, (self.C, self.K) = where, x.shape, w.shape[2:]
-        stored = (f for f, kind in FORMATS.items() if kind == x.dtype and f != "fp32")
-        self.form = next(stored, precision)
+        self.form = form_of(x.dtype, precision)
         self.tensor_cores = on_tensor_cores(self.form, self.C, self.K)
 
     def forward(self, x: Any, w: Any, b: Any, relu: bool) -> Any:

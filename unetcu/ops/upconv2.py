@@ -19,13 +19,17 @@ from ..errors import ShapeError
 from ..gemm import product, product_over_rows
 from ..kernel import constants
 from ..parameters import room
+from ..precision import form_of, on_tensor_cores
+
+BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
+LONGEST = 4096  # pixels a slab: longer sums round more
 
 
 class UpConv2(Op):
     """upconv2(x, w, b) -> y; see the module's docstring for shapes."""
 
     @staticmethod
-    def shape(x, w, b):
+    def shape(x, w, b, precision="fp32"):
         if len(x) != 4 or len(w) != 4 or w[:2] != (2, 2) or w[2] != x[3] or b != w[3:]:
             raise ShapeError(
                 f"upconv2 needs x (N,H,W,C), w (2,2,C,K), b (K); got x {x}, w {w}, b {b}"
@@ -33,7 +37,7 @@ class UpConv2(Op):
         return x[0], 2 * x[1], 2 * x[2], w[3]
 
     @staticmethod
-    def reference(x, w, b):
+    def reference(x, w, b, precision="fp32"):
         N, H, W, _ = x.shape
         y = np.empty((N, 2 * H, 2 * W, len(b)), x.dtype)
         for a in range(2):
@@ -41,7 +45,7 @@ class UpConv2(Op):
                 y[:, a::2, e::2] = x @ w[a, e] + b
         return y
 
-    def forward_cpu(self, x, w, b):
+    def forward_cpu(self, x, w, b, precision="fp32"):
         self.x, self.w = x, w
         N, H, W, C = x.shape
         K = len(b)
@@ -73,29 +77,64 @@ class UpConv2(Op):
         db = g.sum(0).reshape(4, K).sum(0)
         return dx, np.ascontiguousarray(dw), db
 
-    def forward_gpu(self, x, w, b):
-        self.x, self.w = x, w
+    def forward_gpu(self, x, w, b, precision="fp32"):
+        self.x, self.w, self.form = x, w, form_of(x.dtype, precision)
         y = self.device.empty(self.out_shape, x.dtype)
-        self._launch("forward", (prod(x.shape[:3]), 4 * len(b)), x, w, b, y)
+        pixels, columns = prod(x.shape[:3]), 4 * len(b)
+        if self._on_tensor_cores():
+            self._launch_mma("forward", (columns, pixels), x, w, b, y)
+        else:
+            self._launch("forward", (pixels, columns), x, w, b, y)
         return y
 
     def backward_gpu(self, dy):
-        x, w, dx, dw, db = self.x, self.w, None, None, None
-        C, K = w.shape[2:]
-        pixels, empty = prod(x.shape[:3]), self.device.empty
+        x, w, dx = self.x, self.w, None
+        pixels, C = prod(x.shape[:3]), x.shape[3]
+        mma = self._on_tensor_cores()
         if self.needs[0]:
-            dx = empty(x.shape, x.dtype)
-            self._launch("backward_x", (pixels, C), dy, w, dx)
-        if self.needs[1]:
-            slabs = -(-pixels // constants("upconv2")["SLAB"])
-            part, dw = empty((slabs, *w.shape)), empty(w.shape)
-            self._launch("backward_w", (slabs, C, 4 * K), x, dy, part)
-            self.device.each("upconv2", "upconv2_sum", dw.size, part, dw, part.size, dw.size)
-        if self.needs[2]:
-            part, db = empty((isqrt(4 * pixels), K)), empty((K,))
-            self.device.each("upconv2", "upconv2_sum_dy", part.size, dy, part, dy.size, part.size)
-            self.device.each("upconv2", "upconv2_sum", K, part, db, part.size, K)
+            dx = self.device.empty(x.shape, x.dtype)
+            self.gates = mma and getattr(self.sources[0], "rectified", False)
+            if mma:
+                self._launch_mma("backward_x", (C, pixels), dy, x, w, dx, last=(int(self.gates),))
+            else:
+                self._launch("backward_x", (pixels, C), dy, w, dx)
+        dw = db = None
+        if self.needs[1] or self.needs[2]:
+            dw, db = (self._weights_mma if mma else self._weights)(dy)
         return dx, dw, db
+
+    def _weights(self, dy):
+        x, shape, empty = self.x, self.w.shape, self.device.empty
+        C, K = shape[2:]
+        pixels = prod(x.shape[:3])
+        slabs = -(-pixels // constants("upconv2")["SLAB"])
+        part, dw = empty((slabs, *shape)), empty(shape)
+        self._launch("backward_w", (slabs, C, 4 * K), x, dy, part)
+        self._sum(part, dw)
+        part, db = empty((isqrt(4 * pixels), K)), empty((K,))
+        self.device.each("upconv2", "upconv2_sum_dy", part.size, dy, part, dy.size, part.size)
+        self._sum(part, db)
+        return dw, db
+
+    def _weights_mma(self, dy):
+        x, shape, empty = self.x, self.w.shape, self.device.empty
+        C, K = shape[2:]
+        pixels, size = prod(x.shape[:3]), constants(f"upconv2_mma:{self.form}")
+        tiles = -(-C // size["TILE"]) * -(-4 * K // size["TILE"])
+        share = -(-pixels // max(1, BLOCKS // tiles, -(-pixels // LONGEST)))
+        share = -(-share // size["DEPTH"]) * size["DEPTH"]
+        slabs = -(-pixels // share)
+        part, dw, part_b, db = empty((slabs, *shape)), empty(shape), empty((slabs, 4, K)), empty((K,))
+        self._launch_mma("backward_w", (4 * K, C, slabs), x, dy, part, part_b, last=(share,))
+        self._sum(part, dw)
+        self._sum(part_b, db)
+        return dw, db
+
+    def _sum(self, part, whole):
+        self.device.each("upconv2", "upconv2_sum", whole.size, part, whole, part.size, whole.size)
+
+    def _on_tensor_cores(self):
+        return self.x.size > 0 and on_tensor_cores(self.form, *self.w.shape[2:])
 
     def _launch(self, what, result, *arrays):
         """One block for each tile of what comes out: (rows, columns) or (slabs, rows, columns)."""
@@ -104,6 +143,24 @@ class UpConv2(Op):
         if 0 not in grid:
             sizes = prod(self.x.shape[:3]), self.x.shape[2], *self.w.shape[2:]
             self.device.launch("upconv2", "upconv2_" + what, grid, size["BLOCK"], *arrays, *sizes)
+
+    def _launch_mma(self, what, result, *arrays, last=()):
+        """One block for each tile of what comes out: (columns, rows) or (columns, rows, slabs)."""
+        unit = f"upconv2_mma:{self.form}"
+        size = constants(unit)
+        grid = *(-(-n // size["TILE"]) for n in result[:2]), *result[2:]
+        row = size["TILE"] // size["PIECE"] + size["LONGER"]  # of a tile, in pieces
+        pieces = {
+            "forward": size["TILE"] * size["PITCH"] + size["DEPTH"] * row,
+            "backward_x": 2 * size["TILE"] * size["PITCH"],
+            "backward_w": 2 * size["DEPTH"] * row,
+        }
+        if what == "backward_w":
+            grid = grid[::-1]
+        sizes = prod(self.x.shape[:3]), self.x.shape[2], *self.w.shape[2:], *last
+        shared = 16 * size["STAGES"] * pieces[what]
+        entry = "upconv2_mma_" + what
+        self.device.launch(unit, entry, grid, size["BLOCK"], *arrays, *sizes, shared=shared)
 
 
 def _side_by_side(w):
