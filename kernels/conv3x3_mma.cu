@@ -27,6 +27,7 @@
 #include "common.cuh"
 #include "fours.cuh"
 #include "mma.cuh"
+#include "pair.cuh"
 #include "real.cuh"
 
 constexpr int TILE_W = 16;
@@ -41,14 +42,11 @@ constexpr int LOW_M = 128;
 constexpr int FILTERS = 4;  // taps of w in shared memory
 constexpr int PATCH_W = TILE_W + 2;
 
-struct Sizes {
-  int H, W, D, M, P, Q;  // of what is read, of what is made: (N,H,W,D) -> (N,P,Q,M)
-};
-
+// out (N,P,Q,M) of x (N,H,W,D). gated: by `gate`, which lies as out does.
 template <int TILE_H, int TILE_M, bool TURNED>
-__device__ __forceinline__ void correlate_mma(const real* x, const real* w, const float* b,
-                                              const real* gate, real* out, float* parts,
-                                              const Sizes& size, int relu) {
+__device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const real* w,
+                                              const float* b, const real* gate,
+                                              const Pair<real>& out, float* parts, int relu) {
   constexpr int WARPS_M = TILE_M / WARP_M, THREADS = TILE_H / WARP_H * WARPS_M * 32;
   constexpr int PATCH = (TILE_H + 2) * PATCH_W, LOADS = ceil_div(PATCH * PIECES, THREADS);
   // Spread over the taps behind which FILTERS - 1 more follow before the patch is used.
@@ -58,8 +56,8 @@ __device__ __forceinline__ void correlate_mma(const real* x, const real* w, cons
   uint4* xs = dynamic_shared<uint4>();  // [2][pixel][piece]
   uint4* ws = xs + 2 * PATCH * PITCH;   // [FILTERS][m][piece of d] if turned, else [d][piece of m]
 
-  const int H = size.H, W = size.W, D = size.D, M = size.M;
-  const int across = ceil_div(size.Q, TILE_W), blocks_m = ceil_div(M, TILE_M);
+  const int D = x.C, M = out.C, P = out.H, Q = out.W;
+  const int across = ceil_div(Q, TILE_W), blocks_m = ceil_div(M, TILE_M);
   // Channels go fastest over blocks: those that run together read the same pixels, from L2.
   const int m0 = blockIdx.x % blocks_m * TILE_M, tile = blockIdx.x / blocks_m, n = blockIdx.y;
   const int p0 = tile / across * TILE_H, q0 = tile % across * TILE_W;
@@ -68,16 +66,14 @@ __device__ __forceinline__ void correlate_mma(const real* x, const real* w, cons
   const int chunks = ceil_div(D, DEPTH);
   const int first = chunks * blockIdx.z / gridDim.z, last = chunks * (blockIdx.z + 1) / gridDim.z;
 
-  // Load number i of this thread is piece t % 4 of one pixel, the same in each patch.
-  const long long corner = ((long long)n * H + p0 - PAD) * W + q0 - PAD;
   auto load_pixels = [&](int chunk, int i) {
     const int e = i * THREADS + t, pixel = e / PIECES, piece = e % PIECES;
-    const int row = pixel / PATCH_W, column = pixel % PATCH_W;
-    const int h = p0 - PAD + row, v = q0 - PAD + column, d = chunk * DEPTH + piece * PIECE;
+    const int h = p0 - PAD + pixel / PATCH_W, v = q0 - PAD + pixel % PATCH_W;
+    const int d = chunk * DEPTH + piece * PIECE;
     if (pixel >= PATCH) return;
-    const bool there = h >= 0 && h < H && v >= 0 && v < W && d < D;
-    const real* from = there ? x + (corner + row * W + column) * D + d : x;
-    cp_async<16>(xs + (chunk % 2 * PATCH + pixel) * PITCH + piece, from, there ? 16 : 0);
+    const bool there = h >= 0 && h < x.H && v >= 0 && v < x.W && d < D;
+    cp_async<16>(xs + (chunk % 2 * PATCH + pixel) * PITCH + piece, there ? x.at(n, h, v, d) : x.x,
+                 there ? 16 : 0);
   };
   auto load_filters = [&](int step) {
     const int d0 = step / 9 * DEPTH, tap = step % 9;
@@ -117,86 +113,104 @@ __device__ __forceinline__ void correlate_mma(const real* x, const real* w, cons
     add_chunk<TURNED>(sum, xs + first_pixel * PITCH, PATCH_W * PITCH, filters, ROW);
   }
 
-  const long long pixels = (long long)gridDim.y * size.P * size.Q;
+  const long long count = (long long)gridDim.y * P * Q * M;
   each_four(sum, [&](int i, int column, int k, float (&v)[4]) {
     const int p = p0 + top + i, q = q0 + column, m = m0 + m_warp + k;
-    if (p >= size.P || q >= size.Q || m >= M) return;
-    const long long at = (((long long)n * size.P + p) * size.Q + q) * M + m;
+    if (p >= P || q >= Q || m >= M) return;
+    const long long at = (((long long)n * P + p) * Q + q) * M + m;
     if (gridDim.z > 1)
-      store4(parts + blockIdx.z * pixels * M + at, v, 4, true);
+      store4(parts + blockIdx.z * count + at, v, 4, true);
     else
-      finish(out + at, v, b ? b + m : nullptr, gate ? gate + at : nullptr, relu);
+      finish(out.at(n, p, q, m), v, b ? b + m : nullptr, gate ? gate + at : nullptr, relu);
   });
 }
 
-// Grid: x tiles times blocks of channels, y images, z shares of the channels summed. Dynamic shared
-// memory: (2 (TILE_H + 2) PATCH_W + FILTERS TILE_M) 64 bytes.
+// Skip maps lie first among the channels of x and dx: S of them, of Hs x Ws pixels, or none.
+//
+// Grid: x tiles times blocks of channels, y images, z shares of the channels summed.
 extern "C" __global__ void __launch_bounds__(WIDE_H * WIDE_M / 8, 1) conv3x3_mma_forward(
-    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
-    real* __restrict__ y, float* __restrict__ parts, int H, int W, int C, int K, int relu) {
-  const Sizes size = {H, W, C, K, H - 2, W - 2};
-  correlate_mma<WIDE_H, WIDE_M, false>(x, w, b, nullptr, y, parts, size, relu);
+    const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
+    const float* __restrict__ b, real* __restrict__ y, float* __restrict__ parts, int H, int W,
+    int C, int K, int S, int Hs, int Ws, int relu) {
+  const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
+  const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
+  correlate_mma<WIDE_H, WIDE_M, false>(from, w, b, nullptr, to, parts, relu);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3_mma_forward_narrow(
-    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
-    real* __restrict__ y, float* __restrict__ parts, int H, int W, int C, int K, int relu) {
-  const Sizes size = {H, W, C, K, H - 2, W - 2};
-  correlate_mma<NARROW_H, NARROW_M, false>(x, w, b, nullptr, y, parts, size, relu);
+    const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
+    const float* __restrict__ b, real* __restrict__ y, float* __restrict__ parts, int H, int W,
+    int C, int K, int S, int Hs, int Ws, int relu) {
+  const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
+  const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
+  correlate_mma<NARROW_H, NARROW_M, false>(from, w, b, nullptr, to, parts, relu);
 }
 
 extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_forward_low(
-    const real* __restrict__ x, const real* __restrict__ w, const float* __restrict__ b,
-    real* __restrict__ y, float* __restrict__ parts, int H, int W, int C, int K, int relu) {
-  const Sizes size = {H, W, C, K, H - 2, W - 2};
-  correlate_mma<LOW_H, LOW_M, false>(x, w, b, nullptr, y, parts, size, relu);
+    const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
+    const float* __restrict__ b, real* __restrict__ y, float* __restrict__ parts, int H, int W,
+    int C, int K, int S, int Hs, int Ws, int relu) {
+  const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
+  const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
+  correlate_mma<LOW_H, LOW_M, false>(from, w, b, nullptr, to, parts, relu);
 }
 
+// gated: x was made by a ReLU, and there is no skip map.
 extern "C" __global__ void __launch_bounds__(WIDE_H * WIDE_M / 8, 1) conv3x3_mma_backward_x(
     const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
-    real* __restrict__ dx, float* __restrict__ parts, int H, int W, int C, int K, int gated) {
-  const Sizes size = {H - 2, W - 2, K, C, H, W};
-  correlate_mma<WIDE_H, WIDE_M, true>(dy, w, nullptr, gated ? x : nullptr, dx, parts, size, 0);
+    real* __restrict__ dx, real* __restrict__ dskip, float* __restrict__ parts, int H, int W,
+    int C, int K, int S, int Hs, int Ws, int gated) {
+  const Pair<const real> from = {nullptr, dy, 0, 0, 0, H - 2, W - 2, K};
+  const Pair<real> to = {dskip, dx, S, Hs, Ws, H, W, C};
+  correlate_mma<WIDE_H, WIDE_M, true>(from, w, nullptr, gated ? x : nullptr, to, parts, 0);
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3_mma_backward_x_narrow(
     const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
-    real* __restrict__ dx, float* __restrict__ parts, int H, int W, int C, int K, int gated) {
-  const Sizes size = {H - 2, W - 2, K, C, H, W};
-  correlate_mma<NARROW_H, NARROW_M, true>(dy, w, nullptr, gated ? x : nullptr, dx, parts, size, 0);
+    real* __restrict__ dx, real* __restrict__ dskip, float* __restrict__ parts, int H, int W,
+    int C, int K, int S, int Hs, int Ws, int gated) {
+  const Pair<const real> from = {nullptr, dy, 0, 0, 0, H - 2, W - 2, K};
+  const Pair<real> to = {dskip, dx, S, Hs, Ws, H, W, C};
+  correlate_mma<NARROW_H, NARROW_M, true>(from, w, nullptr, gated ? x : nullptr, to, parts, 0);
 }
 
 extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_backward_x_low(
     const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
-    real* __restrict__ dx, float* __restrict__ parts, int H, int W, int C, int K, int gated) {
-  const Sizes size = {H - 2, W - 2, K, C, H, W};
-  correlate_mma<LOW_H, LOW_M, true>(dy, w, nullptr, gated ? x : nullptr, dx, parts, size, 0);
+    real* __restrict__ dx, real* __restrict__ dskip, float* __restrict__ parts, int H, int W,
+    int C, int K, int S, int Hs, int Ws, int gated) {
+  const Pair<const real> from = {nullptr, dy, 0, 0, 0, H - 2, W - 2, K};
+  const Pair<real> to = {dskip, dx, S, Hs, Ws, H, W, C};
+  correlate_mma<LOW_H, LOW_M, true>(from, w, nullptr, gated ? x : nullptr, to, parts, 0);
 }
 
 // The shares of the channels, added in their order: four numbers a thread.
-__device__ __forceinline__ void sum_parts(const float* parts, long long count, int splits,
-                                          const float* b, int M, const real* gate, real* out,
+__device__ __forceinline__ void sum_parts(const float* parts, long long count, int shares,
+                                          const float* b, const real* gate, const Pair<real>& out,
                                           int relu) {
-  const long long at = 4 * thread_index();
-  if (at >= count) return;
+  const long long i = 4 * thread_index();
+  if (i >= count) return;
   float v[4] = {};
-  for (int i = 0; i < splits; ++i) {
-    const float4 part = load4(parts + i * count + at, 4, true);
+  for (int share = 0; share < shares; ++share) {
+    const float4 part = load4(parts + share * count + i, 4, true);
     v[0] += part.x, v[1] += part.y, v[2] += part.z, v[3] += part.w;
   }
-  finish(out + at, v, b ? b + at % M : nullptr, gate ? gate + at : nullptr, relu);
+  const int m = i % out.C;
+  const long long pixel = i / out.C, row = pixel / out.W;
+  finish(out.at(row / out.H, row % out.H, pixel % out.W, m), v, b ? b + m : nullptr,
+         gate ? gate + i : nullptr, relu);
 }
 
 extern "C" __global__ void conv3x3_mma_sum_forward(const float* __restrict__ parts,
                                                    const float* __restrict__ b,
                                                    real* __restrict__ y, long long count,
-                                                   int splits, int K, int relu) {
-  sum_parts(parts, count, splits, b, K, nullptr, y, relu);
+                                                   int shares, int P, int Q, int K, int relu) {
+  sum_parts(parts, count, shares, b, nullptr, {nullptr, y, 0, 0, 0, P, Q, K}, relu);
 }
 
-extern "C" __global__ void conv3x3_mma_sum_backward_x(const float* __restrict__ parts,
-                                                      const real* __restrict__ x,
-                                                      real* __restrict__ dx, long long count,
-                                                      int splits, int C, int gated) {
-  sum_parts(parts, count, splits, nullptr, C, gated ? x : nullptr, dx, 0);
+extern "C" __global__ void conv3x3_mma_sum_backward_x(
+    const float* __restrict__ parts, const real* __restrict__ x, real* __restrict__ dx,
+    real* __restrict__ dskip, long long count, int shares, int H, int W, int C, int S, int Hs,
+    int Ws, int gated) {
+  const Pair<real> to = {dskip, dx, S, Hs, Ws, H, W, C};
+  sum_parts(parts, count, shares, nullptr, gated ? x : nullptr, to, 0);
 }

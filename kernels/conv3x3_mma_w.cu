@@ -26,6 +26,7 @@
 // Launched by unetcu/ops/conv3x3.py. Tested by tests/ops/test_conv3x3_mma.py.
 #include "common.cuh"
 #include "mma.cuh"
+#include "pair.cuh"
 #include "real.cuh"
 
 constexpr int W_TILE_H = 8;
@@ -46,8 +47,10 @@ constexpr int WARP_K = BLOCK / WARPS_K;
 // Grid: x slabs, y blocks of channels, z blocks of filters. Dynamic shared memory: 2 (W_PIXELS +
 // W_PATCH) 128 bytes.
 extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backward(
-    const real* __restrict__ x, const real* __restrict__ dy, float* __restrict__ parts_w,
-    float* __restrict__ parts_b, int N, int H, int W, int C, int K) {
+    const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ dy,
+    float* __restrict__ parts_w, float* __restrict__ parts_b, int N, int H, int W, int C, int K,
+    int S, int Hs, int Ws) {
+  const Pair<const real> image = {skip, x, S, Hs, Ws, H, W, C};
   uint4* gs = dynamic_shared<uint4>();  // [2][pixel][piece] of dy
   uint4* xs = gs + 2 * W_PIXELS * W_PITCH;
   const int P = H - 2, Q = W - 2, across = ceil_div(Q, W_TILE_W), down = ceil_div(P, W_TILE_H);
@@ -60,13 +63,12 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
     const int n = tile / (down * across), p0 = tile / across % down * W_TILE_H;
     const int q0 = tile % across * W_TILE_W, piece = t % W_PIECES;
     const int c = c0 + piece * PIECE, k = k0 + piece * PIECE;
-    const real* first_x = x + (((long long)n * H + p0) * W + q0) * C + c;
     const real* first_g = dy + (((long long)n * P + p0) * Q + q0) * K + k;
 #pragma unroll
     for (int pixel = t / W_PIECES; pixel < W_PATCH; pixel += W_THREADS / W_PIECES) {
       const int i = pixel / W_PATCH_W, j = pixel % W_PATCH_W;
       const bool there = p0 + i < H && q0 + j < W && c < C;
-      const real* from = there ? first_x + ((long long)i * W + j) * C : x;
+      const real* from = there ? image.at(n, p0 + i, q0 + j, c) : x;
       cp_async<16>(xs + (tile % 2 * W_PATCH + pixel) * W_PITCH + piece, from, there ? 16 : 0);
     }
 #pragma unroll

@@ -50,3 +50,13 @@ extern "C" __global__ void crop_concat_backward_x(const real* __restrict__ dy,
   const unsigned channel = static_cast<unsigned>(i) % C, p = static_cast<unsigned>(i) / C;
   dx[i] = dy[static_cast<long long>(p) * (S + C) + S + channel];
 }
+
+// One thread an element of dskip: zero outside the centre, which conv3x3_mma has written.
+extern "C" __global__ void crop_concat_border(real* __restrict__ dskip, unsigned count, int Hs,
+                                              int Ws, int S, int H, int W) {
+  const long long i = thread_index();
+  if (i >= count) return;
+  const unsigned p = static_cast<unsigned>(i) / S;
+  const int row = p / Ws % Hs - (Hs - H) / 2, column = p % Ws - (Ws - W) / 2;
+  if (row < 0 || row >= H || column < 0 || column >= W) dskip[i] = 0.0f;
+}

@@ -27,7 +27,7 @@ from .ops.dropout import dropout
 from .ops.maxpool2 import maxpool2
 from .ops.upconv2 import upconv2
 from .parameters import Parameters
-from .precision import FORMS, HALVES
+from .precision import FORMS, HALVES, on_tensor_cores
 from .rng import stream
 from .tiles import output_size, valid_sizes
 
@@ -143,10 +143,15 @@ class UNet:
             x = dropout(x, when, rate=self.dropout)
         for level in range(self.depth, 0, -1):
             x = upconv2(x, *self._weights(f"up{level}.upconv"), precision=self.precision)
-            x = crop_concat(skips.pop(), x)
+            x = crop_concat(skips.pop(), x, copy=not self._reads_pairs(level))
             for conv in ("conv1", "conv2"):
                 x = self._conv(x, f"up{level}.{conv}")
         return conv1x1(x, *self._weights("head"))
+
+    def _reads_pairs(self, level: int) -> bool:
+        """Whether the convolution behind a concatenation needs no copy of it."""
+        gpu = self.device.kind == "gpu"
+        return gpu and on_tensor_cores(self.precision, self.base << level - 1)
 
     def _conv(self, x: Tensor, layer: str) -> Tensor:
         return conv3x3(x, *self._weights(layer), relu=True, precision=self.precision)

@@ -5,10 +5,12 @@ and the shape alone, and so do the order of additions and the bits.
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple
 
 from ..device import Gpu
 from ..kernel import constants
+from ..ops._pair import Pair, apart
 from ..precision import form_of, on_tensor_cores
 
 BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
@@ -121,37 +123,52 @@ class Form:
         """y = act(b + x * w)."""
         N, H, W, C = x.shape
         y = self.where.empty((N, H - 2, W - 2, self.K), x.dtype)
-        return self._correlate("forward", C, y, (x, w, b), (b,), int(relu))
+        if not self.tensor_cores:
+            return self._launch("forward", y, (x, w, b, y), int(relu))
+        both, seam = apart(x)
+        given, rest = (*both, w, b, y), (*seam, int(relu))
+        return self._launch_mma("forward", C, y, given, rest, (b, y), (*y.shape[1:], int(relu)))
 
     def backward_x(self, dy: Any, y: Any, x: Any, w: Any, gate: bool) -> Any:
         """dx of dy, which is first gated by y unless that is None; gate: dx by x."""
-        dx = self.where.empty(x.shape, x.dtype)
-        if self.tensor_cores:
-            return self._correlate("backward_x", self.K, dx, (dy, x, w), (x,), int(gate))
-        given = dy, dy if y is None else y, w
-        return self._correlate("backward_x", self.K, dx, given, (), int(y is not None))
-
-    def _correlate(
-        self, what: str, D: int, out: Any, given: tuple, at_the_end: tuple, flag: int
-    ) -> Any:
-        """Launch a kernel that sums over D channels, and the one that adds up their shares."""
-        tile = chosen(what, self.C, self.K, self.form)
-        N, P, Q, M = out.shape
-        blocks, sizes = -(-P // tile.h) * -(-Q // tile.w) * -(-M // tile.k), (*self.x_shape[1:], self.K)
+        empty = self.where.empty
         if not self.tensor_cores:
-            grid = blocks, N
-            self.where.launch(tile.unit, tile.entry, grid, tile.threads, *given, out, *sizes, flag)
-            return out
+            dx = empty(x.shape, x.dtype)
+            return self._launch("backward_x", dx, (dy, dy if y is None else y, w, dx), int(y is not None))
+        both, seam = apart(x)
+        dx = empty(both[0].shape, x.dtype)
+        dskip = empty(both[1].shape, x.dtype) if seam[0] else dx
+        given, rest = (dy, both[0], w, dx, dskip), (*seam, int(gate))
+        sizes = *self.x_shape[1:], *rest
+        self._launch_mma("backward_x", self.K, x, given, rest, (both[0], dx, dskip), sizes)
+        return Pair(dskip, dx) if seam[0] else dx
+
+    def _blocks(self, tile: Tile, made: Any) -> int:
+        return prod(-(-a // b) for a, b in zip(made.shape[1:], (tile.h, tile.w, tile.k), strict=True))
+
+    def _launch(self, what: str, made: Any, given: tuple, flag: int) -> Any:
+        """Launch a general kernel, which makes `made`."""
+        tile = chosen(what, self.C, self.K, self.form)
+        grid, sizes = (self._blocks(tile, made), made.shape[0]), (*self.x_shape[1:], self.K, flag)
+        self.where.launch(tile.unit, tile.entry, grid, tile.threads, *given, *sizes)
+        return made
+
+    def _launch_mma(
+        self, what: str, D: int, made: Any, given: tuple, rest: tuple, to_sum: tuple, sizes: tuple
+    ) -> Any:
+        """Launch a kernel that sums over D channels and makes what is shaped like `made`, and, if
+        they were dealt out, the one that adds up their shares."""
+        tile, N = chosen(what, self.C, self.K, self.form), made.shape[0]
+        blocks = self._blocks(tile, made)
         n = shares(N * blocks, -(-D // constants(tile.unit)["DEPTH"]))
-        parts = self.where.empty((n, *out.shape) if n > 1 else (1,))
-        given = *given, out, parts, *sizes, flag
-        self.where.launch(
-            tile.unit, tile.entry, (blocks, N, n), tile.threads, *given, shared=tile.shared
-        )
+        parts = self.where.empty((n, *made.shape) if n > 1 else (1,))
+        given = *given, parts, *self.x_shape[1:], self.K, *rest
+        grid = blocks, N, n
+        self.where.launch(tile.unit, tile.entry, grid, tile.threads, *given, shared=tile.shared)
         if n > 1:
-            rest = parts, *at_the_end, out, out.size, n, M, flag
-            self.where.each(tile.unit, f"{MMA}_sum_{what}", out.size // 4, *rest)
-        return out
+            entry = f"{MMA}_sum_{what}"
+            self.where.each(tile.unit, entry, made.size // 4, parts, *to_sum, made.size, n, *sizes)
+        return made
 
     def backward_w(self, dy: Any, y: Any, x: Any) -> tuple[Any, Any]:
         """(dw, db) of dy, which is first gated by y unless that is None."""
@@ -161,12 +178,13 @@ class Form:
         n, parts = slabs(tile, N, H, W, C, K), (dw, db)
         if n > 1:
             parts = where.empty((n, *dw.shape)), where.empty((n, K))
+        if self.tensor_cores:
+            both, seam = apart(x)
+            given = *both, dy, *parts, N, H, W, C, K, *seam
+        else:
+            given = x, dy, dy if y is None else y, *parts, N, H, W, C, K, int(y is not None)
         grid = n, -(-C // tile.c), -(-K // tile.k)
-        given = (x, dy) if self.tensor_cores else (x, dy, dy if y is None else y)
-        sizes = (N, H, W, C, K) if self.tensor_cores else (N, H, W, C, K, int(y is not None))
-        where.launch(
-            tile.unit, tile.entry, grid, tile.threads, *given, *parts, *sizes, shared=tile.shared
-        )
+        where.launch(tile.unit, tile.entry, grid, tile.threads, *given, shared=tile.shared)
         if n > 1:
             where.each(FFMA, "conv3x3_sum_slabs", dw.size + K, *parts, dw, db, n, dw.size, K)
         return dw, db

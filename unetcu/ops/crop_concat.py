@@ -4,6 +4,7 @@
     y[..., S:] = x                                x (N,H,W,C)  ->  y (N,H,W,S+C)
 
 Valid convolutions have cost the skip map fewer border pixels than x, hence the crop (section 2).
+With copy=False, for a conv3x3 on tensor cores, y is not made: that reads skip and x where they lie.
 Backward hands each part its channels; what was cropped away gets gradient 0.
 """
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
+from ..ops._pair import Pair
 
 
 class CropConcat(Op):
-    """crop_concat(skip, x) -> y; see the module's docstring for shapes."""
+    """crop_concat(skip, x, copy=True) -> y; see the module's docstring for shapes."""
 
     @staticmethod
-    def shape(skip, x):
+    def shape(skip, x, copy=True):
         fits = len(skip) == len(x) == 4 and skip[0] == x[0]
         margins = [s - t for s, t in zip(skip[1:3], x[1:3], strict=False)]
         if not fits or min(margins) < 0 or any(m % 2 for m in margins):
@@ -28,10 +30,10 @@ class CropConcat(Op):
         return *x[:3], skip[3] + x[3]
 
     @staticmethod
-    def reference(skip, x):
+    def reference(skip, x, copy=True):
         return np.concatenate([skip[_centre(skip.shape, x.shape)], x], axis=3)
 
-    def forward_cpu(self, skip, x):
+    def forward_cpu(self, skip, x, copy=True):
         self.skip_shape = skip.shape
         y = self.device.empty(self.out_shape, x.dtype)
         native = self.device.native(x.dtype)
@@ -58,13 +60,19 @@ class CropConcat(Op):
         dskip[_centre(self.skip_shape, dy.shape)] = dy[..., :channels]
         return dskip, np.ascontiguousarray(dy[..., channels:])
 
-    def forward_gpu(self, skip, x):
+    def forward_gpu(self, skip, x, copy=True):
         self.skip_shape = skip.shape
+        if not copy:
+            return Pair(skip, x)
         y = self.device.empty(self.out_shape, x.dtype)
         self._launch("forward", y.size, skip, x, y, y.size, *skip.shape[1:], *x.shape[1:])
         return y
 
     def backward_gpu(self, dy):
+        if isinstance(dy, Pair):  # the centre of its skip map has been written
+            sizes = *self.skip_shape[1:], *dy.shape[1:3]
+            self._launch("border", dy.skip.size, dy.skip, dy.skip.size, *sizes)
+            return dy.skip, dy.x
         dskip, dx = None, None
         N, H, W, channels = dy.shape
         S = self.skip_shape[3]
