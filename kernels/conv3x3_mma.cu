@@ -42,11 +42,18 @@ constexpr int LOW_M = 128;
 constexpr int FILTERS = 4;  // taps of w in shared memory
 constexpr int PATCH_W = TILE_W + 2;
 
+// The 2x2 max-pool of what is made, as maxpool2.cu makes it: y, winner (N,P/2,Q/2,M); or none.
+struct Pool {
+  real* y;
+  unsigned char* winner;
+};
+
 // out (N,P,Q,M) of x (N,H,W,D). gated: by `gate`, which lies as out does.
 template <int TILE_H, int TILE_M, bool TURNED>
 __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const real* w,
                                               const float* b, const real* gate,
-                                              const Pair<real>& out, float* parts, int relu) {
+                                              const Pair<real>& out, float* parts, int relu,
+                                              const Pool& pool = {}) {
   constexpr int WARPS_M = TILE_M / WARP_M, THREADS = TILE_H / WARP_H * WARPS_M * 32;
   constexpr int PATCH = (TILE_H + 2) * PATCH_W, LOADS = ceil_div(PATCH * PIECES, THREADS);
   // Spread over the taps behind which FILTERS - 1 more follow before the patch is used.
@@ -114,7 +121,7 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
   }
 
   const long long count = (long long)gridDim.y * P * Q * M;
-  each_four(sum, [&](int i, int column, int k, float (&v)[4]) {
+  auto put = [&](int i, int column, int k, float (&v)[4]) {
     const int p = p0 + top + i, q = q0 + column, m = m0 + m_warp + k;
     if (p >= P || q >= Q || m >= M) return;
     const long long at = (((long long)n * P + p) * Q + q) * M + m;
@@ -122,37 +129,82 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
       store4(parts + blockIdx.z * count + at, v, 4, true);
     else
       finish(out.at(n, p, q, m), v, b ? b + m : nullptr, gate ? gate + at : nullptr, relu);
-  });
+  };
+  if (!pool.y) {
+    each_four(sum, put);
+    return;
+  }
+  // Windows of 2 x 2 lie inside a warp: rows i and i + 1, pixels of lanes that differ by 4.
+#pragma unroll
+  for (int i = 0; i < WARP_H; i += 2)
+#pragma unroll
+    for (int below = 0; below < 4; below += 2)
+#pragma unroll
+      for (int j = 0; j < WARP_M / 8; j += 2) {
+        const int column = lane / 4 + 4 * below, k = 8 * (j + lane % 2) + lane % 4 / 2 * 4;
+        float v[4][4], most[4];  // [place in the window][channel]
+        exchange(v[0], sum[i], below, j);
+        exchange(v[2], sum[i + 1], below, j);
+        put(i, column, k, v[0]);
+        put(i + 1, column, k, v[2]);
+        int first[4] = {};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          most[e] = v[0][e] = real(v[0][e]);  // as they are stored
+          v[2][e] = real(v[2][e]);
+          v[1][e] = __shfl_xor_sync(~0u, v[0][e], 4);
+          v[3][e] = __shfl_xor_sync(~0u, v[2][e], 4);
+#pragma unroll
+          for (int place = 1; place < 4; ++place)
+            if (!(v[place][e] <= most[e]) && most[e] == most[e]) {  // larger, or the first NaN
+              most[e] = v[place][e];
+              first[e] = place;
+            }
+        }
+        const int p = (p0 + top + i) / 2, q = (q0 + column) / 2, m = m0 + m_warp + k;
+        if (column % 2 || p >= P / 2 || q >= Q / 2 || m >= M) continue;
+        const long long at = (((long long)n * (P / 2) + p) * (Q / 2) + q) * M + m;
+        store4(pool.y + at, most, 4, true);
+        *reinterpret_cast<uchar4*>(pool.winner + at) =
+            make_uchar4(first[0], first[1], first[2], first[3]);
+      }
 }
 
 // Skip maps lie first among the channels of x and dx: S of them, of Hs x Ws pixels, or none.
+// pooled and winner are written if `pool`, in one launch with y; not if gridDim.z > 1.
 //
 // Grid: x tiles times blocks of channels, y images, z shares of the channels summed.
 extern "C" __global__ void __launch_bounds__(WIDE_H * WIDE_M / 8, 1) conv3x3_mma_forward(
     const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
-    const float* __restrict__ b, real* __restrict__ y, float* __restrict__ parts, int H, int W,
-    int C, int K, int S, int Hs, int Ws, int relu) {
+    const float* __restrict__ b, real* __restrict__ y, real* __restrict__ pooled,
+    unsigned char* __restrict__ winner, float* __restrict__ parts, int H, int W, int C, int K,
+    int S, int Hs, int Ws, int relu, int pool) {
   const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
   const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
-  correlate_mma<WIDE_H, WIDE_M, false>(from, w, b, nullptr, to, parts, relu);
+  correlate_mma<WIDE_H, WIDE_M, false>(from, w, b, nullptr, to, parts, relu,
+                                        {pool ? pooled : nullptr, winner});
 }
 
 extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3_mma_forward_narrow(
     const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
-    const float* __restrict__ b, real* __restrict__ y, float* __restrict__ parts, int H, int W,
-    int C, int K, int S, int Hs, int Ws, int relu) {
+    const float* __restrict__ b, real* __restrict__ y, real* __restrict__ pooled,
+    unsigned char* __restrict__ winner, float* __restrict__ parts, int H, int W, int C, int K,
+    int S, int Hs, int Ws, int relu, int pool) {
   const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
   const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
-  correlate_mma<NARROW_H, NARROW_M, false>(from, w, b, nullptr, to, parts, relu);
+  correlate_mma<NARROW_H, NARROW_M, false>(from, w, b, nullptr, to, parts, relu,
+                                        {pool ? pooled : nullptr, winner});
 }
 
 extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_forward_low(
     const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
-    const float* __restrict__ b, real* __restrict__ y, float* __restrict__ parts, int H, int W,
-    int C, int K, int S, int Hs, int Ws, int relu) {
+    const float* __restrict__ b, real* __restrict__ y, real* __restrict__ pooled,
+    unsigned char* __restrict__ winner, float* __restrict__ parts, int H, int W, int C, int K,
+    int S, int Hs, int Ws, int relu, int pool) {
   const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
   const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
-  correlate_mma<LOW_H, LOW_M, false>(from, w, b, nullptr, to, parts, relu);
+  correlate_mma<LOW_H, LOW_M, false>(from, w, b, nullptr, to, parts, relu,
+                                        {pool ? pooled : nullptr, winner});
 }
 
 // gated: x was made by a ReLU, and there is no skip map.

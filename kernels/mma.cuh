@@ -141,13 +141,28 @@ __device__ __forceinline__ void add_chunk(float (&sum)[ROWS][COLUMNS][4], const 
     }
 }
 
+// v: the four sums in row lane / 4 + 4 below of 16 rows (below 0 or 2) and 8 (j + odd) + lane % 4 / 2
+// * 4 of the columns and the next three, odd = lane % 2, for even j. A lane holds two neighbouring
+// columns of each tile of 8; neighbours exchange halves, so that each has four side by side, and
+// four lanes 32 bytes or more of a row. For all lanes together.
+template <int COLUMNS>
+__device__ __forceinline__ void exchange(float (&v)[4], const float (&sum)[COLUMNS][4], int below,
+                                         int j) {
+  const bool odd = threadIdx.x % 2;
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    const float a = sum[j][below + e], c = sum[j + 1][below + e];
+    const float got = __shfl_xor_sync(~0u, odd ? a : c, 1);
+    v[e] = odd ? got : a;
+    v[2 + e] = odd ? c : got;
+  }
+}
+
 // Hands out what a warp has summed: use(i, row, column, v) for the four sums v in row `row` of the
-// i-th 16, from `column` on. A lane holds two neighbouring columns of each tile of 8; neighbours
-// exchange halves, so that each has four side by side, and four lanes 32 bytes or more.
+// i-th 16, from `column` on.
 template <int ROWS, int COLUMNS, class Use>
 __device__ __forceinline__ void each_four(const float (&sum)[ROWS][COLUMNS][4], Use use) {
   const int lane = threadIdx.x % 32;
-  const bool odd = lane % 2;
 #pragma unroll
   for (int i = 0; i < ROWS; ++i)
 #pragma unroll
@@ -155,14 +170,8 @@ __device__ __forceinline__ void each_four(const float (&sum)[ROWS][COLUMNS][4], 
 #pragma unroll
       for (int j = 0; j < COLUMNS; j += 2) {
         float v[4];
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const float a = sum[i][j][below + e], c = sum[i][j + 1][below + e];
-          const float got = __shfl_xor_sync(~0u, odd ? a : c, 1);
-          v[e] = odd ? got : a;
-          v[2 + e] = odd ? c : got;
-        }
-        use(i, lane / 4 + 4 * below, 8 * (j + odd) + lane % 4 / 2 * 4, v);
+        exchange(v, sum[i], below, j);
+        use(i, lane / 4 + 4 * below, 8 * (j + lane % 2) + lane % 4 / 2 * 4, v);
       }
 }
 

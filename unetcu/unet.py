@@ -133,8 +133,8 @@ class UNet:
             x = cast(x, to=self._stored)
         skips = []  # no name but x holds a map, so that one is freed when the next is there
         for level in range(1, self.depth + 1):
-            for conv in ("conv1", "conv2"):
-                x = self._conv(x, f"down{level}.{conv}")
+            x = self._conv(x, f"down{level}.conv1")
+            x = self._conv(x, f"down{level}.conv2", pool=True)
             skips.append(x)
             x = maxpool2(x)
         for conv in ("conv1", "conv2"):
@@ -153,8 +153,10 @@ class UNet:
         gpu = self.device.kind == "gpu"
         return gpu and on_tensor_cores(self.precision, self.base << level - 1)
 
-    def _conv(self, x: Tensor, layer: str) -> Tensor:
-        return conv3x3(x, *self._weights(layer), relu=True, precision=self.precision)
+    def _conv(self, x: Tensor, layer: str, pool: bool = False) -> Tensor:
+        """pool: a max-pool follows, which some kernels of the convolution do in passing."""
+        weights = self._weights(layer)
+        return conv3x3(x, *weights, relu=True, precision=self.precision, pool=pool)
 
     def _weights(self, layer: str) -> tuple[Tensor, Tensor]:
         return self.parameters[layer + ".w"], self.parameters[layer + ".b"]

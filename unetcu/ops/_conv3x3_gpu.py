@@ -8,9 +8,11 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..device import Gpu
 from ..kernel import constants
-from ..ops._pair import Pair, apart
+from ..ops._fused import Pair, Pooled, apart
 from ..precision import form_of, on_tensor_cores
 
 BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
@@ -119,15 +121,21 @@ class Form:
         self.form = form_of(x.dtype, precision)
         self.tensor_cores = on_tensor_cores(self.form, self.C, self.K)
 
-    def forward(self, x: Any, w: Any, b: Any, relu: bool) -> Any:
-        """y = act(b + x * w)."""
+    def forward(self, x: Any, w: Any, b: Any, relu: bool, pool: bool) -> Any:
+        """y = act(b + x * w); pool: with its max-pool, where one kernel makes both."""
         N, H, W, C = x.shape
         y = self.where.empty((N, H - 2, W - 2, self.K), x.dtype)
         if not self.tensor_cores:
             return self._launch("forward", y, (x, w, b, y), int(relu))
         both, seam = apart(x)
-        given, rest = (*both, w, b, y), (*seam, int(relu))
-        return self._launch_mma("forward", C, y, given, rest, (b, y), (*y.shape[1:], int(relu)))
+        pool = pool and self._shares("forward", y, C) == 1
+        pooled, winner = y, self.where.empty((1,), np.uint8)
+        if pool:
+            shape = N, y.shape[1] // 2, y.shape[2] // 2, self.K
+            pooled, winner = self.where.empty(shape, x.dtype), self.where.empty(shape, np.uint8)
+        given, rest = (*both, w, b, y, pooled, winner), (*seam, int(relu), int(pool))
+        self._launch_mma("forward", C, y, given, rest, (b, y), (*y.shape[1:], int(relu)))
+        return Pooled(y, pooled, winner) if pool else y
 
     def backward_x(self, dy: Any, y: Any, x: Any, w: Any, gate: bool) -> Any:
         """dx of dy, which is first gated by y unless that is None; gate: dx by x."""
@@ -146,6 +154,11 @@ class Form:
     def _blocks(self, tile: Tile, made: Any) -> int:
         return prod(-(-a // b) for a, b in zip(made.shape[1:], (tile.h, tile.w, tile.k), strict=True))
 
+    def _shares(self, what: str, made: Any, D: int) -> int:
+        tile = chosen(what, self.C, self.K, self.form)
+        blocks = made.shape[0] * self._blocks(tile, made)
+        return shares(blocks, -(-D // constants(tile.unit)["DEPTH"]))
+
     def _launch(self, what: str, made: Any, given: tuple, flag: int) -> Any:
         """Launch a general kernel, which makes `made`."""
         tile = chosen(what, self.C, self.K, self.form)
@@ -158,12 +171,10 @@ class Form:
     ) -> Any:
         """Launch a kernel that sums over D channels and makes what is shaped like `made`, and, if
         they were dealt out, the one that adds up their shares."""
-        tile, N = chosen(what, self.C, self.K, self.form), made.shape[0]
-        blocks = self._blocks(tile, made)
-        n = shares(N * blocks, -(-D // constants(tile.unit)["DEPTH"]))
+        tile, n = chosen(what, self.C, self.K, self.form), self._shares(what, made, D)
         parts = self.where.empty((n, *made.shape) if n > 1 else (1,))
         given = *given, parts, *self.x_shape[1:], self.K, *rest
-        grid = blocks, N, n
+        grid = self._blocks(tile, made), made.shape[0], n
         self.where.launch(tile.unit, tile.entry, grid, tile.threads, *given, shared=tile.shared)
         if n > 1:
             entry = f"{MMA}_sum_{what}"

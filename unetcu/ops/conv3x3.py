@@ -29,6 +29,7 @@ from ..device.cpu import exact_wanted
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..ops import _conv3x3_gpu as gpu
+from ..ops._fused import plain
 from ..ops.relu import gate
 from ..parameters import room
 from ..threads import each, scratch
@@ -38,7 +39,7 @@ class Conv3x3(Op):
     """conv3x3(x, w, b, relu=False) -> y; see the module's docstring for shapes."""
 
     @staticmethod
-    def shape(x, w, b, relu=False, precision="fp32"):
+    def shape(x, w, b, relu=False, precision="fp32", pool=False):
         if len(x) != 4 or len(w) != 4 or w[:2] != (3, 3) or w[2] != x[3] or b != w[3:]:
             raise ShapeError(
                 f"conv3x3 needs x (N,H,W,C), w (3,3,C,K), b (K); got x {x}, w {w}, b {b}"
@@ -50,12 +51,12 @@ class Conv3x3(Op):
         return x[0], x[1] - 2, x[2] - 2, w[3]
 
     @staticmethod
-    def reference(x, w, b, relu=False, precision="fp32"):
+    def reference(x, w, b, relu=False, precision="fp32", pool=False):
         H, W = x.shape[1] - 2, x.shape[2] - 2
         y = b + sum(x[:, r : r + H, s : s + W] @ w[r, s] for r in range(3) for s in range(3))
         return np.maximum(y, 0) if relu else y
 
-    def forward_cpu(self, x, w, b, relu=False, precision="fp32"):
+    def forward_cpu(self, x, w, b, relu=False, precision="fp32", pool=False):
         y = self.device.empty(self.out_shape, x.dtype)
         native = self.device.native(x.dtype) if y.size else None
         self.native, self.exact = native, exact_wanted()  # backward does as forward did
@@ -113,11 +114,11 @@ class Conv3x3(Op):
         correlate(padded, turned, dx)
         return dx, dw, db
 
-    def forward_gpu(self, x, w, b, relu=False, precision="fp32"):
+    def forward_gpu(self, x, w, b, relu=False, precision="fp32", pool=False):
         self.x, self.w, self.rectified = x, w, relu
         self.form = gpu.Form(self.device, x, w, precision)
-        y = self.form.forward(x, w, b, relu)
-        self.y = y if relu else None
+        y = self.form.forward(x, w, b, relu, pool)
+        self.y = plain(y) if relu else None
         return y
 
     def backward_gpu(self, dy):

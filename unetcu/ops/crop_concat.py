@@ -12,7 +12,7 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
-from ..ops._pair import Pair
+from ..ops._fused import Pair, plain
 
 
 class CropConcat(Op):
@@ -61,6 +61,7 @@ class CropConcat(Op):
         return dskip, np.ascontiguousarray(dy[..., channels:])
 
     def forward_gpu(self, skip, x, copy=True):
+        skip = plain(skip)
         self.skip_shape = skip.shape
         if not copy:
             return Pair(skip, x)

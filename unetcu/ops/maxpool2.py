@@ -12,6 +12,7 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
+from ..ops._fused import Pooled, plain
 from ..ops.relu import gate
 from ..threads import each
 
@@ -78,8 +79,12 @@ class MaxPool2(Op):
         return (dx,)
 
     def forward_gpu(self, x):
+        self.x = plain(x)
+        if isinstance(x, Pooled):  # the convolution before has done it
+            self.winner = x.winner
+            return x.pooled
         y = self.device.empty(self.out_shape, x.dtype)
-        self.x, self.winner = x, self.device.empty(self.out_shape, np.uint8)
+        self.winner = self.device.empty(self.out_shape, np.uint8)
         self._launch("maxpool2_forward", x, y, self.winner)
         return y
 

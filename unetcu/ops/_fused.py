@@ -1,4 +1,4 @@
-"""Two images side by side in channels, the centre of the first, without a copy."""
+"""Images that are more than an array: what the fused kernels hand from op to op."""
 
 from typing import Any
 
@@ -21,3 +21,16 @@ def apart(x: Any) -> tuple[tuple[Any, Any], tuple[int, int, int]]:
     if isinstance(x, Pair):
         return (x.x, x.skip), (x.skip.shape[3], *x.skip.shape[1:3])
     return (x, x), (0, 0, 0)
+
+
+class Pooled:
+    """An image and, made in the same pass, its max-pool: (pooled, winner) as maxpool2 makes them."""
+
+    def __init__(self, x: Any, pooled: Any, winner: Any) -> None:
+        self.x, self.pooled, self.winner = x, pooled, winner
+        self.shape, self.dtype, self.size = tuple(x.shape), x.dtype, x.size
+
+
+def plain(x: Any) -> Any:
+    """The image alone."""
+    return x.x if isinstance(x, Pooled) else x
