@@ -55,13 +55,11 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
                                               const Pair<real>& out, float* parts, int relu,
                                               const Pool& pool = {}) {
   constexpr int WARPS_M = TILE_M / WARP_M, THREADS = TILE_H / WARP_H * WARPS_M * 32;
-  constexpr int PATCH = (TILE_H + 2) * PATCH_W, LOADS = ceil_div(PATCH * PIECES, THREADS);
-  // Spread over the taps behind which FILTERS - 1 more follow before the patch is used.
-  constexpr int LOADS_A_TAP = ceil_div(LOADS, 10 - FILTERS);
+  constexpr int PAD = TURNED ? 2 : 0, PATCH_H = TILE_H + 2, PATCH = PATCH_H * PATCH_W * PITCH;
   constexpr int ROW = TURNED ? PITCH : TILE_M / PIECE + LONGER;  // of filters: in pieces
-  constexpr int TAP = (TURNED ? TILE_M : DEPTH) * ROW, PAD = TURNED ? 2 : 0;
+  constexpr int TAP = (TURNED ? TILE_M : DEPTH) * ROW;
   uint4* xs = dynamic_shared<uint4>();  // [2][pixel][piece]
-  uint4* ws = xs + 2 * PATCH * PITCH;   // [FILTERS][m][piece of d] if turned, else [d][piece of m]
+  uint4* ws = xs + 2 * PATCH;           // [FILTERS][m][piece of d] if turned, else [d][piece of m]
 
   const int D = x.C, M = out.C, P = out.H, Q = out.W;
   const int across = ceil_div(Q, TILE_W), blocks_m = ceil_div(M, TILE_M);
@@ -73,51 +71,90 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
   const int chunks = ceil_div(D, DEPTH);
   const int first = chunks * blockIdx.z / gridDim.z, last = chunks * (blockIdx.z + 1) / gridDim.z;
 
-  auto load_pixels = [&](int chunk, int i) {
-    const int e = i * THREADS + t, pixel = e / PIECES, piece = e % PIECES;
-    const int h = p0 - PAD + pixel / PATCH_W, v = q0 - PAD + pixel % PATCH_W;
+  // A patch: a thread copies one piece of one column, of every ROWS-th row; with the addresses only
+  // stepped on, a copy is a handful of instructions.
+  constexpr int ROWS = THREADS / (PATCH_W * PIECES), LOADS = PATCH_H / ROWS;
+  constexpr int LOADS_A_TAP = ceil_div(LOADS, 10 - FILTERS);  // then FILTERS - 1 taps follow
+  static_assert(PATCH_H % ROWS == 0, "a patch is loaded in whole rounds");
+  const int row = t / (PATCH_W * PIECES), column = t / PIECES % PATCH_W, piece = t % PIECES;
+  const int v = q0 - PAD + column;
+  const bool loads = row < ROWS && v >= 0 && v < x.W;
+  const real* pixels = x.x;
+  long long pixels_on = 0;
+  int h = 0, left = 0;
+  uint4* pixels_to = xs;
+  auto begin_pixels = [&](int chunk) {
     const int d = chunk * DEPTH + piece * PIECE;
-    if (pixel >= PATCH) return;
-    const bool there = h >= 0 && h < x.H && v >= 0 && v < x.W && d < D;
-    cp_async<16>(xs + (chunk % 2 * PATCH + pixel) * PITCH + piece, there ? x.at(n, h, v, d) : x.x,
-                 there ? 16 : 0);
+    h = p0 - PAD + row;
+    left = row < ROWS ? LOADS : 0;
+    pixels_to = xs + chunk % 2 * PATCH + (row * PATCH_W + column) * PITCH + piece;
+    pixels = loads && d < D ? x.at(n, h, v, d) : nullptr;
+    pixels_on = ROWS * x.row(d);
   };
-  auto load_filters = [&](int step) {
-    const int d0 = step / 9 * DEPTH, tap = step % 9;
-    uint4* to = ws + step % FILTERS * TAP;
+  auto load_pixels = [&]() {  // the next of LOADS
+    if (left-- <= 0) return;
+    const bool there = pixels && static_cast<unsigned>(h) < static_cast<unsigned>(x.H);
+    cp_async<16>(pixels_to, there ? pixels : x.x, there ? 16 : 0);
+    h += ROWS;
+    pixels_to += ROWS * PATCH_W * PITCH;
+    if (pixels) pixels += pixels_on;
+  };
+
+  // Filters, a tap at a time: a thread copies a piece of every f_rows-th row.
+  constexpr int ACROSS = TURNED ? PIECES : TILE_M / PIECE, F_ROWS = THREADS / ACROSS;
+  constexpr int F_LOADS = TILE_M * PIECES / THREADS;
+  const int f_row = t / ACROSS, f_piece = t % ACROSS * PIECE;
+  const long long a_tap = (long long)D * M, f_step = F_ROWS * static_cast<long long>(TURNED ? D : M);
+  const real* filters = TURNED ? w + 8 * a_tap + (long long)(m0 + f_row) * D + f_piece + first * DEPTH
+                               : w + (long long)(first * DEPTH + f_row) * M + m0 + f_piece;
+  int f_tap = 0, f_chunk = first, f_stage = 0;
+  auto load_filters = [&]() {  // the next tap
+    uint4* to = ws + f_stage * TAP + f_row * ROW + t % ACROSS;
 #pragma unroll
-    for (int e = t; e < TILE_M * PIECES; e += THREADS) {
-      const int across = TURNED ? PIECES : TILE_M / PIECE;
-      const int row = e / across, piece = e % across;
-      const int d = d0 + (TURNED ? piece * PIECE : row), m = m0 + (TURNED ? row : piece * PIECE);
-      const bool there = m < M && d < D;
-      const long long at = TURNED ? ((8LL - tap) * M + m) * D + d : ((long long)tap * D + d) * M + m;
-      cp_async<16>(to + row * ROW + piece, there ? w + at : w, there ? 16 : 0);
+    for (int i = 0; i < F_LOADS; ++i) {
+      const int d = f_chunk * DEPTH + (TURNED ? f_piece : f_row + i * F_ROWS);
+      const int m = m0 + (TURNED ? f_row + i * F_ROWS : f_piece);
+      const bool there = d < D && m < M;
+      cp_async<16>(to + i * F_ROWS * ROW, there ? filters + i * f_step : w, there ? 16 : 0);
+    }
+    f_stage = f_stage + 1 < FILTERS ? f_stage + 1 : 0;
+    filters += TURNED ? -a_tap : a_tap;
+    if (++f_tap == 9) {
+      f_tap = 0;
+      ++f_chunk;
+      filters += TURNED ? 9 * a_tap + DEPTH : (long long)DEPTH * M - 9 * a_tap;
     }
   };
 
-  const int from = first * 9, to = last * 9;
-  for (int i = 0; i < LOADS; ++i) load_pixels(first, i);
+  begin_pixels(first);
+  for (int i = 0; i < LOADS; ++i) load_pixels();
 #pragma unroll
   for (int i = 0; i < FILTERS - 1; ++i) {
-    load_filters(from + i);
+    load_filters();
     cp_async_commit();
   }
 
   float sum[WARP_H][WARP_M / 8][4] = {};
-  for (int step = from; step < to; ++step) {
-    const int chunk = step / 9, tap = step % 9, r = tap / 3, s = tap % 3;
-    cp_async_wait<FILTERS - 2>();
-    __syncthreads();  // this step's numbers are there for all, and all are done with the last one's
+  int stage = 0;
+  for (int chunk = first; chunk < last; ++chunk) {
+    begin_pixels(chunk + 1);
+    if (chunk + 1 == last) left = 0;
+    const uint4* rows = xs + chunk % 2 * PATCH + (top * PATCH_W + lane % 16) * PITCH;
+#pragma unroll 1
+    for (int r = 0; r < 3; ++r, rows += PATCH_W * PITCH) {
 #pragma unroll
-    for (int i = 0; i < LOADS_A_TAP; ++i)
-      if (chunk + 1 < last && tap * LOADS_A_TAP + i < LOADS)
-        load_pixels(chunk + 1, tap * LOADS_A_TAP + i);
-    if (step + FILTERS - 1 < to) load_filters(step + FILTERS - 1);
-    cp_async_commit();
-    const int first_pixel = chunk % 2 * PATCH + (top + r) * PATCH_W + s + lane % 16;
-    const uint4* filters = ws + step % FILTERS * TAP + (TURNED ? m_warp * PITCH : m_warp / PIECE);
-    add_chunk<TURNED>(sum, xs + first_pixel * PITCH, PATCH_W * PITCH, filters, ROW);
+      for (int s = 0; s < 3; ++s) {
+        cp_async_wait<FILTERS - 2>();
+        __syncthreads();  // this tap is there for all, and all are done with the one before
+#pragma unroll
+        for (int i = 0; i < LOADS_A_TAP; ++i) load_pixels();
+        if (f_chunk < last) load_filters();
+        cp_async_commit();
+        const uint4* tap = ws + stage * TAP + (TURNED ? m_warp * PITCH : m_warp / PIECE);
+        add_chunk<TURNED>(sum, rows + s * PITCH, PATCH_W * PITCH, tap, ROW);
+        stage = stage + 1 < FILTERS ? stage + 1 : 0;
+      }
+    }
   }
 
   const long long count = (long long)gridDim.y * P * Q * M;

@@ -59,29 +59,42 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
   const int t = threadIdx.x, lane = t % 32, warp = t / 32, owner = warp / WARPS_K;
   const int r = owner / WARPS_C, c_warp = owner % WARPS_C * 16, k_warp = warp % WARPS_K * WARP_K;
 
+  // A thread copies one piece of one column of every X_ROWS-th (or G_ROWS-th) row: the addresses are
+  // only stepped on.
+  constexpr int X_ROWS = W_THREADS / (W_PATCH_W * W_PIECES), G_ROWS = W_THREADS / (W_TILE_W * W_PIECES);
+  const int piece = t % W_PIECES, c = c0 + piece * PIECE, k = k0 + piece * PIECE;
+  const int x_row = t / (W_PATCH_W * W_PIECES), x_column = t / W_PIECES % W_PATCH_W;
+  const int g_row = t / (W_TILE_W * W_PIECES), g_column = t / W_PIECES % W_TILE_W;
   auto load = [&](int tile) {
     const int n = tile / (down * across), p0 = tile / across % down * W_TILE_H;
-    const int q0 = tile % across * W_TILE_W, piece = t % W_PIECES;
-    const int c = c0 + piece * PIECE, k = k0 + piece * PIECE;
-    const real* first_g = dy + (((long long)n * P + p0) * Q + q0) * K + k;
+    const int q0 = tile % across * W_TILE_W;
+    const bool x_there = x_row < X_ROWS && q0 + x_column < W && c < C;
+    const real* x_from = x_there ? image.at(n, p0 + x_row, q0 + x_column, c) : nullptr;
+    const long long x_on = X_ROWS * image.row(c);
+    uint4* x_to = xs + (tile % 2 * W_PATCH + x_row * W_PATCH_W + x_column) * W_PITCH + piece;
 #pragma unroll
-    for (int pixel = t / W_PIECES; pixel < W_PATCH; pixel += W_THREADS / W_PIECES) {
-      const int i = pixel / W_PATCH_W, j = pixel % W_PATCH_W;
-      const bool there = p0 + i < H && q0 + j < W && c < C;
-      const real* from = there ? image.at(n, p0 + i, q0 + j, c) : x;
-      cp_async<16>(xs + (tile % 2 * W_PATCH + pixel) * W_PITCH + piece, from, there ? 16 : 0);
+    for (int i = 0; i < ceil_div(W_TILE_H + 2, X_ROWS); ++i) {
+      const bool there = x_from && p0 + x_row + i * X_ROWS < H;
+      if (x_row < X_ROWS && x_row + i * X_ROWS < W_TILE_H + 2)
+        cp_async<16>(x_to + i * X_ROWS * W_PATCH_W * W_PITCH, there ? x_from + i * x_on : x,
+                     there ? 16 : 0);
     }
+    const bool g_there = q0 + g_column < Q && k < K;
+    const real* g_from = dy + (((long long)n * P + p0 + g_row) * Q + q0 + g_column) * K + k;
+    const long long g_on = (long long)G_ROWS * Q * K;
+    uint4* g_to = gs + (tile % 2 * W_PIXELS + g_row * W_TILE_W + g_column) * W_PITCH + piece;
 #pragma unroll
-    for (int pixel = t / W_PIECES; pixel < W_PIXELS; pixel += W_THREADS / W_PIECES) {
-      const int i = pixel / W_TILE_W, j = pixel % W_TILE_W;
-      const bool there = p0 + i < P && q0 + j < Q && k < K;
-      const real* from = there ? first_g + ((long long)i * Q + j) * K : dy;
-      cp_async<16>(gs + (tile % 2 * W_PIXELS + pixel) * W_PITCH + piece, from, there ? 16 : 0);
+    for (int i = 0; i < ceil_div(W_TILE_H, G_ROWS); ++i) {
+      const bool there = g_there && p0 + g_row + i * G_ROWS < P;
+      if (g_row + i * G_ROWS < W_TILE_H)
+        cp_async<16>(g_to + i * G_ROWS * W_TILE_W * W_PITCH, there ? g_from + i * g_on : dy,
+                     there ? 16 : 0);
     }
     cp_async_commit();
   };
 
   const Factor<4> ones = {{ONES, ONES, ONES, ONES}};
+  const bool sums_bias = c0 == 0 && owner < WARP_K / 8;  // of 8 filters, each warp of others
   float sum[3][WARP_K / 8][4] = {}, bias[4] = {};
   const int last = min(tiles, (slab + 1) * share);
   if (slab * share < last) load(slab * share);
@@ -89,28 +102,29 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
     cp_async_wait<0>();
     __syncthreads();  // this tile is there for all, and all are done with the one before
     if (tile + 1 < last) load(tile + 1);
-    const uint4* g_tile = gs + tile % 2 * W_PIXELS * W_PITCH;
-    const uint4* x_tile = xs + tile % 2 * W_PATCH * W_PITCH;
+    const uint4* slopes = gs + tile % 2 * W_PIXELS * W_PITCH;
+    const uint4* pixels = xs + (tile % 2 * W_PATCH + r * W_PATCH_W) * W_PITCH + c_warp / PIECE;
     const int rows = min(P - tile / across % down * W_TILE_H, W_TILE_H);
-#pragma unroll 1
-    for (int step = 0; step < rows * (W_TILE_W / (2 * PIECE)); ++step) {
-      const int i = step / (W_TILE_W / (2 * PIECE));
-      const int j0 = step % (W_TILE_W / (2 * PIECE)) * 2 * PIECE;
-      Factor<2> g[WARP_K / 8];
-      take_columns<false>(g, g_tile + (i * W_TILE_W + j0) * W_PITCH + k_warp / PIECE, W_PITCH);
+#pragma unroll 2
+    for (int i = 0; i < rows; ++i) {
 #pragma unroll
-      for (int s = 0; s < 3; ++s) {
-        Factor<4> a;
-        const int pixel = (i + r) * W_PATCH_W + s + j0;
-        take_rows_turned(a, x_tile + pixel * W_PITCH + c_warp / PIECE, W_PITCH);
+      for (int j0 = 0; j0 < W_TILE_W; j0 += 2 * PIECE) {
+        Factor<2> g[WARP_K / 8], own;
+        take_columns<false>(g, slopes + j0 * W_PITCH + k_warp / PIECE, W_PITCH);
 #pragma unroll
-        for (int j = 0; j < WARP_K / 8; ++j) add_product(sum[s][j], a, g[j]);
+        for (int s = 0; s < 3; ++s) {
+          Factor<4> a;
+          take_rows_turned(a, pixels + (s + j0) * W_PITCH, W_PITCH);
+#pragma unroll
+          for (int j = 0; j < WARP_K / 8; ++j) add_product(sum[s][j], a, g[j]);
+        }
+        if (sums_bias) {
+          take_column(own, slopes + j0 * W_PITCH + (k_warp + 8 * owner) / PIECE, W_PITCH);
+          add_product(bias, ones, own);
+        }
       }
-      if (c0 == 0) {  // each tile of 8 filters by another warp
-#pragma unroll
-        for (int j = 0; j < WARP_K / 8; ++j)
-          if (j == owner) add_product(bias, ones, g[j]);
-      }
+      slopes += W_TILE_W * W_PITCH;
+      pixels += W_PATCH_W * W_PITCH;
     }
   }
 
@@ -126,7 +140,7 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
         if (c < C && k < K)
           parts_w[((((long long)slab * 3 + r) * 3 + s) * C + c) * K + k] = sum[s][j][e];
       }
-  if (c0 == 0 && owner < WARP_K / 8 && lane < 4)
+  if (sums_bias && lane < 4)
     for (int e = 0; e < 2; ++e) {
       const int k = k0 + k_warp + 8 * owner + 2 * lane + e;
       if (k < K) parts_b[(long long)slab * K + k] = bias[e];

@@ -77,6 +77,7 @@ constexpr int LONGER = sizeof(real) / 2;  // by as many pieces a row of 64 or 12
 template <bool TURNED, int COUNT>
 __device__ __forceinline__ void take_columns(Factor<2> (&f)[COUNT], const uint4* b, int row_b) {
   const int lane = threadIdx.x % 32;
+  static_assert(COUNT % 2 == 0, "two tiles at a time");
 #pragma unroll
   for (int j = 0; j < COUNT; j += 2) {
     unsigned four[4];
@@ -96,6 +97,19 @@ __device__ __forceinline__ void take_columns(Factor<2> (&f)[COUNT], const uint4*
     f[j].round();
     f[j + 1].round();
   }
+}
+
+// The same for one tile, not TURNED.
+__device__ __forceinline__ void take_column(Factor<2>& f, const uint4* b, int row_b) {
+  const int lane = threadIdx.x % 32;
+  if (sizeof(real) == 2) {
+    ldmatrix_x2_trans(f.v, b + lane % 16 * row_b);
+  } else {
+#pragma unroll
+    for (int e = 0; e < 2; ++e)
+      f.v[e] = reinterpret_cast<const unsigned*>(b + (lane % 4 + 4 * e) * row_b)[lane / 4];
+  }
+  f.round();
 }
 
 // The factor for 16 rows of A, stored turned: a is the first of the step's columns of A, in rows of

@@ -14,4 +14,8 @@ struct Pair {
     const int top = (Hs - H) / 2, left = (Ws - W) / 2;
     return skip + (((long long)n * Hs + h + top) * Ws + v + left) * S + c;
   }
+  // From there to the same channel of the pixel below.
+  __device__ __forceinline__ long long row(int c) const {
+    return c < S ? (long long)Ws * S : (long long)W * (C - S);
+  }
 };
