@@ -24,16 +24,18 @@ struct Factor {
 #endif
   // Makes of what was loaded, 32 bits each, what mma takes.
   __device__ __forceinline__ void round() {
-#if defined FORMAT_TF32 || defined FORMAT_TF32X3
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
+#if defined FORMAT_TF32
+      v[i] = tf32_of(__uint_as_float(v[i]));
+#elif defined FORMAT_TF32X3
+      // High to the nearest, by hand: cvt takes five instructions. Of NaN it may make a number, but
+      // then low is NaN. mma itself ignores the last bits of low.
       const float whole = __uint_as_float(v[i]);
-      v[i] = tf32_of(whole);
-#ifdef FORMAT_TF32X3
-      low[i] = tf32_of(whole - __uint_as_float(v[i]));
+      v[i] = (v[i] + 0x1000) & 0xffffe000;
+      low[i] = __float_as_uint(whole - __uint_as_float(v[i]));
 #endif
     }
-#endif
   }
 };
 

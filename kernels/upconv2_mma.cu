@@ -26,47 +26,63 @@ constexpr int BLOCK = 128;  // threads
 constexpr int TILE = 128;   // rows and columns of the result
 constexpr int WARP = 64;
 constexpr int STAGES = 4;
+constexpr int W_TILE = 64;  // channels of dw
 
-// Where element q of pixel p's patch lies in y. With p = row W + j, row counted through all images,
-// the patch begins at pixel (2 row) 2W + 2 j = 4 p - 2 j of y.
-__device__ __forceinline__ long long in_patch(int p, int q, int W, int K) {
+// Where the patch of pixel p begins in y: with p = row W + j, row counted through all images, at
+// pixel (2 row) 2W + 2 j = 4 p - 2 j. Where q = (a,e,k) lies from there.
+__device__ __forceinline__ long long patch(int p, int W, int K) {
+  return (4LL * p - 2 * (p % W)) * K;
+}
+__device__ __forceinline__ long long in_patch(int q, int W, int K) {
   const int place = q / K;  // 2 a + e
-  const long long pixel = 4LL * p - 2 * (p % W) + place / 2 * 2LL * W + place % 2;
-  return pixel * K + q % K;
+  return (place / 2 * 2LL * W + place % 2) * K + q % K;
 }
 
-// Where w[c,q] lies: q = (a,e,k), and c stands between e and k.
-__device__ __forceinline__ long long in_weights(int c, int q, int C, int K) {
-  return (static_cast<long long>(q / K) * C + c) * K + q % K;
+// Where w[c,q] lies from w[c,0]: q = (a,e,k), and c stands between e and k.
+__device__ __forceinline__ long long in_weights(int q, int C, int K) {
+  return static_cast<long long>(q / K) * C * K + q % K;
 }
 
-// use(m, n, v): v[0..3] = sum_d a(m,d) b(n,d) for rows m < M and columns n, n+1, n+2, n+3 < N.
-// a and b give the address of a piece that begins there. TURNED: d is fastest in b, too; else n is.
-template <bool TURNED, class A, class B, class Use>
-__device__ __forceinline__ void tile_product_mma(int m0, int M, int n0, int N, int D, A a, B b,
-                                                 Use use) {
+// use(m, n, v): v[0..3] = sum_d a[m,d] b[n,d] for rows m < M and columns n, n+1, n+2, n+3 < N.
+// a[m,d] lies at a_row(m) + a_on(d), b[n,d] at b_row(n) + b_on(d); a thread asks for the rows once.
+// TURNED: d is fastest in b, too; else n is.
+template <bool TURNED, class ARow, class AOn, class BRow, class BOn, class Use>
+__device__ __forceinline__ void tile_product_mma(int m0, int M, int n0, int N, int D, ARow a_row,
+                                                 AOn a_on, BRow b_row, BOn b_on, Use use) {
   constexpr int ROW = TURNED ? PITCH : TILE / PIECE + LONGER;
   constexpr int B_SIZE = (TURNED ? TILE : DEPTH) * ROW, STAGE = TILE * PITCH + B_SIZE;
+  constexpr int LOADS = TILE * PIECES / BLOCK, A_ROWS = BLOCK / PIECES;
+  constexpr int ACROSS = TURNED ? PIECES : TILE / PIECE, B_ROWS = BLOCK / ACROSS;
   uint4* shared = dynamic_shared<uint4>();
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
   const int m_warp = warp / 2 * WARP, n_warp = warp % 2 * WARP, steps = ceil_div(D, DEPTH);
+
+  const int a_first = t / PIECES, a_piece = t % PIECES * PIECE;
+  const int b_first = t / ACROSS, b_piece = t % ACROSS * PIECE;
+  const real *a[LOADS], *b[LOADS];  // null: there is none
+#pragma unroll
+  for (int i = 0; i < LOADS; ++i) {
+    const int m = m0 + a_first + i * A_ROWS, n = n0 + (TURNED ? b_first + i * B_ROWS : b_piece);
+    a[i] = m < M ? a_row(m) : nullptr;
+    b[i] = n < N ? b_row(n) : nullptr;
+  }
   auto load = [&](int step) {
     uint4* to = shared + step % STAGES * STAGE;
+    const int a_d = step * DEPTH + a_piece, b_d = step * DEPTH + (TURNED ? b_piece : b_first);
+    const long long on = a_on(a_d), b_next = b_on(b_d);
 #pragma unroll
-    for (int e = t; e < TILE * PIECES; e += BLOCK) {
-      const int m = m0 + e / PIECES, d = step * DEPTH + e % PIECES * PIECE;
-      const bool there = m < M && d < D;
-      cp_async<16>(to + e / PIECES * PITCH + e % PIECES, a(there ? m : 0, there ? d : 0),
+    for (int i = 0; i < LOADS; ++i) {
+      const bool there = a[i] && a_d < D;
+      cp_async<16>(to + (a_first + i * A_ROWS) * PITCH + t % PIECES, there ? a[i] + on : a_row(0),
                    there ? 16 : 0);
     }
 #pragma unroll
-    for (int e = t; e < TILE * PIECES; e += BLOCK) {
-      const int across = TURNED ? PIECES : TILE / PIECE, row = e / across, piece = e % across;
-      const int d = step * DEPTH + (TURNED ? piece * PIECE : row);
-      const int n = n0 + (TURNED ? row : piece * PIECE);
-      const bool there = n < N && d < D;
-      cp_async<16>(to + TILE * PITCH + row * ROW + piece, b(there ? n : 0, there ? d : 0),
-                   there ? 16 : 0);
+    for (int i = 0; i < LOADS; ++i) {
+      const int further = TURNED ? 0 : i * B_ROWS;
+      const bool there = b[i] && b_d + further < D;
+      const real* from = TURNED ? b[i] + b_next : b[i] + b_on(b_d + further);
+      cp_async<16>(to + TILE * PITCH + (b_first + i * B_ROWS) * ROW + t % ACROSS,
+                   there ? from : b_row(0), there ? 16 : 0);
     }
   };
 #pragma unroll
@@ -96,10 +112,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) upconv2_mma_forward(
     real* __restrict__ y, int P, int W, int C, int K) {
   tile_product_mma<false>(
       blockIdx.y * TILE, P, blockIdx.x * TILE, 4 * K, C,
-      [=](int p, int c) { return x + static_cast<long long>(p) * C + c; },
-      [=](int q, int c) { return w + in_weights(c, q, C, K); },
+      [=](int p) { return x + static_cast<long long>(p) * C; }, [=](int c) { return c; },
+      [=](int q) { return w + in_weights(q, C, K); },
+      [=](int c) { return static_cast<long long>(c) * K; },
       [=](int p, int q, float (&v)[4]) {
-        finish(y + in_patch(p, q, W, K), v, b + q % K, nullptr, 0);
+        finish(y + patch(p, W, K) + in_patch(q, W, K), v, b + q % K, nullptr, 0);
       });
 }
 
@@ -109,35 +126,54 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) upconv2_mma_backward_x(
     real* __restrict__ dx, int P, int W, int C, int K, int gated) {
   tile_product_mma<true>(
       blockIdx.y * TILE, P, blockIdx.x * TILE, C, 4 * K,
-      [=](int p, int q) { return dy + in_patch(p, q, W, K); },
-      [=](int c, int q) { return w + in_weights(c, q, C, K); },
+      [=](int p) { return dy + patch(p, W, K); }, [=](int q) { return in_patch(q, W, K); },
+      [=](int c) { return w + static_cast<long long>(c) * K; },
+      [=](int q) { return in_weights(q, C, K); },
       [=](int p, int c, float (&v)[4]) {
         const long long at = static_cast<long long>(p) * C + c;
         finish(dx + at, v, nullptr, gated ? x + at : nullptr, 0);
       });
 }
 
-// A slab is `share` pixels, a multiple of DEPTH. Grid: x slabs, y tiles of C, z tiles of 4K.
+// A slab is `share` pixels, a multiple of DEPTH. Grid: x slabs, y blocks of W_TILE channels, z tiles
+// of 4K.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) upconv2_mma_backward_w(
     const real* __restrict__ x, const real* __restrict__ dy, float* __restrict__ parts,
     float* __restrict__ parts_b, int P, int W, int C, int K, int share) {
-  constexpr int ROW = TILE / PIECE + LONGER, STAGE = 2 * DEPTH * ROW;
-  uint4* shared = dynamic_shared<uint4>();  // [STAGES][x or dy][pixel][piece]
+  constexpr int X_ROW = W_TILE / PIECE + LONGER, ROW = TILE / PIECE + LONGER;
+  constexpr int STAGE = DEPTH * (X_ROW + ROW);
+  uint4* shared = dynamic_shared<uint4>();  // [STAGES]: x [pixel][piece], dy [pixel][piece]
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
-  const int c0 = blockIdx.y * TILE, q0 = blockIdx.z * TILE, c_warp = warp / 2 * WARP;
+  const int c0 = blockIdx.y * W_TILE, q0 = blockIdx.z * TILE, c_warp = warp / 2 * (W_TILE / 2);
   const int q_warp = warp % 2 * WARP, from = blockIdx.x * share, to = min(P, from + share);
   const int steps = ceil_div(to - from, DEPTH);
-  auto load = [&](int step) {
+
+  constexpr int X_ACROSS = W_TILE / PIECE, X_ROWS = BLOCK / X_ACROSS;
+  constexpr int ACROSS = TILE / PIECE, ROWS = BLOCK / ACROSS, LOADS = DEPTH / ROWS;
+  const int x_row = t / X_ACROSS, c = c0 + t % X_ACROSS * PIECE;
+  const int row = t / ACROSS, q = q0 + t % ACROSS * PIECE;
+  const real* x_from = x + static_cast<long long>(from + x_row) * C + c;
+  const real* dy_from = dy + (q < 4 * K ? in_patch(q, W, K) : 0);
+  int columns[LOADS];  // of the pixels to be loaded next, in x: kept, because dividing takes long
+#pragma unroll
+  for (int i = 0; i < LOADS; ++i) columns[i] = (from + row + i * ROWS) % W;
+  auto load = [&](int step) {  // in order
     uint4* xs = shared + step % STAGES * STAGE;
 #pragma unroll
-    for (int e = t; e < DEPTH * (TILE / PIECE); e += BLOCK) {
-      const int row = e / (TILE / PIECE), piece = e % (TILE / PIECE), p = from + step * DEPTH + row;
-      const int c = c0 + piece * PIECE, q = q0 + piece * PIECE;
-      const bool x_there = p < to && c < C, dy_there = p < to && q < 4 * K;
-      cp_async<16>(xs + row * ROW + piece, x_there ? x + static_cast<long long>(p) * C + c : x,
-                   x_there ? 16 : 0);
-      cp_async<16>(xs + (DEPTH + row) * ROW + piece, dy_there ? dy + in_patch(p, q, W, K) : dy,
-                   dy_there ? 16 : 0);
+    for (int i = 0; i < DEPTH / X_ROWS; ++i) {
+      const int ahead = step * DEPTH + i * X_ROWS;
+      const bool there = from + x_row + ahead < to && c < C;
+      cp_async<16>(xs + (x_row + i * X_ROWS) * X_ROW + t % X_ACROSS,
+                   there ? x_from + static_cast<long long>(ahead) * C : x, there ? 16 : 0);
+    }
+#pragma unroll
+    for (int i = 0; i < LOADS; ++i) {
+      const int p = from + step * DEPTH + row + i * ROWS;
+      const bool there = p < to && q < 4 * K;
+      cp_async<16>(xs + DEPTH * X_ROW + (row + i * ROWS) * ROW + t % ACROSS,
+                   there ? dy_from + (4LL * p - 2 * columns[i]) * K : dy, there ? 16 : 0);
+      columns[i] += DEPTH;
+      if (columns[i] >= W) columns[i] %= W;
     }
   };
 #pragma unroll
@@ -146,37 +182,39 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 2) upconv2_mma_backward_w(
     cp_async_commit();
   }
   const Factor<4> ones = {{ONES, ONES, ONES, ONES}};
-  float sum[WARP / 16][WARP / 8][4] = {}, bias[WARP / 16][4] = {};
+  float sum[W_TILE / 32][WARP / 8][4] = {}, bias[WARP / 16][4] = {};
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<STAGES - 2>();
     __syncthreads();  // this step's numbers are there for all, and all are done with the last one's
     if (step + STAGES - 1 < steps) load(step + STAGES - 1);
     cp_async_commit();
     const uint4* xs = shared + step % STAGES * STAGE + c_warp / PIECE;
-    const uint4* gs = shared + step % STAGES * STAGE + DEPTH * ROW + q_warp / PIECE;
+    const uint4* slopes = shared + step % STAGES * STAGE + DEPTH * X_ROW + q_warp / PIECE;
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
+    for (int half = 0; half < 2; ++half, xs += 2 * PIECE * X_ROW, slopes += 2 * PIECE * ROW) {
+      Factor<2> g[WARP / 8];
+      take_columns<false>(g, slopes, ROW);
 #pragma unroll
-      for (int first = 0; first < WARP / 8; first += AT_ONCE) {
-        Factor<2> g[AT_ONCE];
-        take_columns<false>(g, gs + 2 * half * PIECE * ROW + 8 * first / PIECE, ROW);
+      for (int i = 0; i < W_TILE / 32; ++i) {
+        Factor<4> a;
+        take_rows_turned(a, xs + 16 * i / PIECE, X_ROW);
 #pragma unroll
-        for (int i = 0; i < WARP / 16; ++i) {
-          Factor<4> a;
-          take_rows_turned(a, xs + 2 * half * PIECE * ROW + 16 * i / PIECE, ROW);
-#pragma unroll
-          for (int j = 0; j < AT_ONCE; ++j) add_product(sum[i][first + j], a, g[j]);
-        }
-        if (c0 == 0)  // the two warps of a column share its tiles of 8
-#pragma unroll
-          for (int j = 0; j < AT_ONCE; ++j)
-            if (j % 2 == warp / 2) add_product(bias[(first + j) / 2], ones, g[j]);
+        for (int j = 0; j < WARP / 8; ++j) add_product(sum[i][j], a, g[j]);
       }
+      if (c0 == 0)  // the two warps of a column share its tiles of 8
+#pragma unroll
+        for (int j = 0; j < WARP / 16; ++j) {
+          Factor<2> own;
+          take_column(own, slopes + (16 * j + warp / 2 * 8) / PIECE, ROW);
+          add_product(bias[j], ones, own);
+        }
+    }
   }
   float* slab = parts + blockIdx.x * (4LL * C * K);
   each_four(sum, [&](int i, int row, int column, float (&v)[4]) {
     const int c = c0 + c_warp + 16 * i + row, q = q0 + q_warp + column;
-    if (c < C && q < 4 * K) store4(slab + in_weights(c, q, C, K), v, 4, true);
+    if (c < C && q < 4 * K)
+      store4(slab + static_cast<long long>(c) * K + in_weights(q, C, K), v, 4, true);
   });
   if (c0 == 0 && lane < 4)
 #pragma unroll

@@ -120,7 +120,7 @@ class UpConv2(Op):
         x, shape, empty = self.x, self.w.shape, self.device.empty
         C, K = shape[2:]
         pixels, size = prod(x.shape[:3]), constants(f"upconv2_mma:{self.form}")
-        tiles = -(-C // size["TILE"]) * -(-4 * K // size["TILE"])
+        tiles = -(-C // size["W_TILE"]) * -(-4 * K // size["TILE"])
         share = -(-pixels // max(1, BLOCKS // tiles, -(-pixels // LONGEST)))
         share = -(-share // size["DEPTH"]) * size["DEPTH"]
         slabs = -(-pixels // share)
@@ -148,12 +148,13 @@ class UpConv2(Op):
         """One block for each tile of what comes out: (columns, rows) or (columns, rows, slabs)."""
         unit = f"upconv2_mma:{self.form}"
         size = constants(unit)
-        grid = *(-(-n // size["TILE"]) for n in result[:2]), *result[2:]
-        row = size["TILE"] // size["PIECE"] + size["LONGER"]  # of a tile, in pieces
+        side = size["W_TILE" if what == "backward_w" else "TILE"]
+        grid = -(-result[0] // size["TILE"]), -(-result[1] // side), *result[2:]
+        row, x_row = (size[n] // size["PIECE"] + size["LONGER"] for n in ("TILE", "W_TILE"))
         pieces = {
             "forward": size["TILE"] * size["PITCH"] + size["DEPTH"] * row,
             "backward_x": 2 * size["TILE"] * size["PITCH"],
-            "backward_w": 2 * size["DEPTH"] * row,
+            "backward_w": size["DEPTH"] * (row + x_row),
         }
         if what == "backward_w":
             grid = grid[::-1]
