@@ -37,8 +37,6 @@ constexpr int WIDE_H = 16;
 constexpr int WIDE_M = 128;
 constexpr int NARROW_H = 16;
 constexpr int NARROW_M = 64;
-constexpr int LOW_H = 8;
-constexpr int LOW_M = 128;
 constexpr int FILTERS = 4;  // taps of w in shared memory
 constexpr int PATCH_W = TILE_W + 2;
 
@@ -233,17 +231,6 @@ extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3
                                         {pool ? pooled : nullptr, winner});
 }
 
-extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_forward_low(
-    const real* __restrict__ x, const real* __restrict__ skip, const real* __restrict__ w,
-    const float* __restrict__ b, real* __restrict__ y, real* __restrict__ pooled,
-    unsigned char* __restrict__ winner, float* __restrict__ parts, int H, int W, int C, int K,
-    int S, int Hs, int Ws, int relu, int pool) {
-  const Pair<const real> from = {skip, x, S, Hs, Ws, H, W, C};
-  const Pair<real> to = {nullptr, y, 0, 0, 0, H - 2, W - 2, K};
-  correlate_mma<LOW_H, LOW_M, false>(from, w, b, nullptr, to, parts, relu,
-                                        {pool ? pooled : nullptr, winner});
-}
-
 // gated: x was made by a ReLU, and there is no skip map.
 extern "C" __global__ void __launch_bounds__(WIDE_H * WIDE_M / 8, 1) conv3x3_mma_backward_x(
     const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
@@ -261,15 +248,6 @@ extern "C" __global__ void __launch_bounds__(NARROW_H * NARROW_M / 8, 1) conv3x3
   const Pair<const real> from = {nullptr, dy, 0, 0, 0, H - 2, W - 2, K};
   const Pair<real> to = {dskip, dx, S, Hs, Ws, H, W, C};
   correlate_mma<NARROW_H, NARROW_M, true>(from, w, nullptr, gated ? x : nullptr, to, parts, 0);
-}
-
-extern "C" __global__ void __launch_bounds__(LOW_H * LOW_M / 8, 1) conv3x3_mma_backward_x_low(
-    const real* __restrict__ dy, const real* __restrict__ x, const real* __restrict__ w,
-    real* __restrict__ dx, real* __restrict__ dskip, float* __restrict__ parts, int H, int W,
-    int C, int K, int S, int Hs, int Ws, int gated) {
-  const Pair<const real> from = {nullptr, dy, 0, 0, 0, H - 2, W - 2, K};
-  const Pair<real> to = {dskip, dx, S, Hs, Ws, H, W, C};
-  correlate_mma<LOW_H, LOW_M, true>(from, w, nullptr, gated ? x : nullptr, to, parts, 0);
 }
 
 // The shares of the channels, added in their order: four numbers a thread.

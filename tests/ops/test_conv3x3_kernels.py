@@ -6,19 +6,23 @@ from check import check_op, integers, run, same
 
 from unetcu.autograd import Tensor
 from unetcu.kernel import constants, entries
-from unetcu.ops import conv3x3 as module
-from unetcu.ops.conv3x3 import VARIANTS, Conv3x3, chosen, conv3x3, slabs
+from unetcu.ops import _conv3x3_gpu as module
+from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, chosen, slabs
+from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 
 pytestmark = pytest.mark.usefixtures("exact_form")
 SIZE = constants("conv3x3")
 CHANNELS = (1, 2, 3, 8, 9, 15, 16, 17, 33, 64)
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda v: v.what + v.suffix)
+ROWS = [v for v in VARIANTS if v.stem == FFMA]  # the others: test_conv3x3_mma.py
+
+
+@pytest.fixture(params=ROWS, ids=lambda v: v.what + v.suffix)
 def variant(request, monkeypatch):
     """Each row of VARIANTS in turn, made the one that is taken; its tile (h, w, c, k)."""
     row = request.param._replace(fits=lambda C, K: True)
-    others = tuple(v for v in VARIANTS if v.what != row.what)
+    others = tuple(v for v in ROWS if v.what != row.what)
     monkeypatch.setattr(module, "VARIANTS", (row, *others))
     return row.what, chosen(row.what, 1, 1)
 
@@ -170,8 +174,8 @@ def test_only_the_gradients_that_are_wanted(on, rng):
 
 
 def test_variants_have_entry_points_and_each_is_taken_for_some_channels():
-    taken = {chosen(v.what, C, K).entry for v in VARIANTS for C in CHANNELS for K in CHANNELS}
-    assert taken == {f"conv3x3_{v.what}{v.suffix}" for v in VARIANTS}
+    taken = {chosen(v.what, C, K).entry for v in ROWS for C in CHANNELS for K in CHANNELS}
+    assert taken == {f"conv3x3_{v.what}{v.suffix}" for v in ROWS}
     assert taken | {"conv3x3_sum_slabs"} == set(entries("conv3x3"))
 
 
