@@ -202,8 +202,8 @@ class Op:
     used = False
     adds: ClassVar[bool] = False  # backward adds `so_far`, what its only input got from others
     so_far: Any = None
-    # A ReLU at the end of an op (`rectified`) stops gradients where y is not > 0. Whoever makes them
-    # may do that already (`gates`); if all have (`gated`), the op need not.
+    # An op that ends in a ReLU (`rectified`) stops dy where y is not > 0, unless all that have made
+    # dy (those with `gates`) did so already: then it is `gated`.
     rectified, gates, gated = False, False, True
 
     @classmethod
@@ -223,7 +223,8 @@ class Op:
         out = Tensor.wrap(y, where, needs_grad=recorded)
         if recorded:
             out.maker, self.versions = self, [t.version for t in inputs]
-            self.sources = tuple(t.maker or (t if t.needs_grad else _plain(t)) for t in inputs)
+            leaves = (t if t.needs_grad else Node(t.name or "input", "input", t.shape, ()) for t in inputs)
+            self.sources = tuple(t.maker or leaf for t, leaf in zip(inputs, leaves, strict=True))
         return out
 
     @property
@@ -262,6 +263,3 @@ class Op:
         self.used = True
         return result
 
-
-def _plain(t: Tensor) -> Node:
-    return Node(t.name or "input", "input", t.shape, ())

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .device import Device
+from .device import Device, device
 from .errors import CheckpointError, ShapeError, UsageError
 from .files.atomic import atomic_path
 from .files.paths import shown
+from .precision import settled
 from .unet import UNet
 
 FORMAT = 1
@@ -48,9 +49,10 @@ class Checkpoint:
     meta: dict[str, Any]
     training: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def network(self, on: str | Device = "cpu") -> UNet:
-        """The network with these weights. Raises CheckpointError if they do not belong to it."""
-        config = self.meta["config"]
+    def network(self, on: str | Device = "cpu", precision: str = "fp32") -> UNet:
+        """The network with these weights, computing as UNet's precision says. Raises CheckpointError if they do not belong to it."""
+        config, on = self.meta["config"], device(on) if isinstance(on, str) else on
+        precision = settled(precision, on)
         try:
             if set(config) != CONFIG:
                 raise UsageError(f"its config needs the entries {', '.join(sorted(CONFIG))}")
@@ -59,7 +61,7 @@ class Checkpoint:
             bottom = self.weights["bottom.conv2.w"].shape
             if bottom != (3, 3, widest, widest):
                 raise UsageError(f"bottom.conv2.w is {bottom}, its config says {widest} channels")
-            net = UNet(**config, on=on)
+            net = UNet(**config, on=on, precision=precision)
             net.parameters.load(self.weights)
         except (ShapeError, UsageError, TypeError, ValueError, KeyError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else shown(str(error))

@@ -86,7 +86,8 @@ def _rehearsal(net: UNet) -> tuple[Rehearsal, UNet]:
     """A device for rehearsals, and a network on it as large as `net`."""
     there, twin = Rehearsal(net.device), copy.copy(net)
     shapes = {name: p.shape for name, p in net.parameters.items()}
-    twin.device, twin.parameters = there, Parameters(shapes, there)
+    twin.device = there
+    twin.parameters = Parameters(shapes, there, rounded=net.stored)
     return there, twin
 
 

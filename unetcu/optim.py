@@ -16,6 +16,7 @@ import numpy as np
 
 from .device import Gpu
 from .errors import UsageError
+from .kernel import constants
 from .parameters import Parameters
 from .threads import each
 
@@ -32,6 +33,8 @@ class Optimizer:
         size, dtype = parameters.flat.size, parameters.flat.dtype
         self.state = {name: parameters.device.zeros((size,), dtype) for name in self.moments}
         self.hyper = parameters.device.zeros((2,), np.float64)  # lr, t
+        if isinstance(parameters.device, Gpu):  # of the gradients: see Scaling
+            self.factor = parameters.device.full((1,), 1.0)
         self.set(lr, 0)
 
     def set(self, lr: float, steps_done: int) -> None:
@@ -47,6 +50,7 @@ class Optimizer:
         arrays = [values, grads, *self.state.values()]
         if isinstance(self.parameters.device, Gpu):
             self._launch(self.parameters.device, *arrays)
+            self.parameters.rounded_with_the_step()
             return
         self.hyper[1] += 1
         native = self.parameters.device.native(values.dtype)
@@ -95,7 +99,9 @@ class SGD(Optimizer):
 
     def _launch(self, where: Gpu, p: Any, g: Any, *moments: Any) -> None:
         (v,) = moments
-        where.each("optim", "optim_sgd", p.size, p, g, v, self.hyper, self.momentum, p.size)
+        rounded, rounds = self.parameters.to_round()
+        rest = self.hyper, self.factor, self.momentum, p.size, rounds
+        where.each("optim", "optim_sgd", p.size, p, g, v, rounded, *rest)
 
 
 class AdamW(Optimizer):
@@ -141,8 +147,35 @@ class AdamW(Optimizer):
         b1, b2 = self.betas
         factors = where.empty((3,))
         where.launch("optim", "optim_adamw_begin", 1, 1, self.hyper, factors, b1, b2, self.decay)
-        rest = factors, 1 - b1, 1 - b2, self.eps, p.size
-        where.each("optim", "optim_adamw", p.size, p, g, m, s, *rest)
+        rounded, rounds = self.parameters.to_round()
+        rest = factors, self.factor, 1 - b1, 1 - b2, self.eps, p.size, rounds
+        where.each("optim", "optim_adamw", p.size, p, g, m, s, rounded, *rest)
+
+
+class Scaling:
+    """The scale of the loss, where gradients of 16 bits (fp16) would vanish without it.
+
+    loss.backward(scaling.scale), then `scaling.look()` before the optimizer's step: it sets the
+    factor of the gradients to 1 / scale or, if one of them was not finite, to 0, which leaves the
+    step out; and it moves the scale (optim.cu). state: what a checkpoint must keep.
+    """
+
+    def __init__(self, optimizer: Optimizer, scale: float = 4096.0) -> None:
+        self.parameters, where = optimizer.parameters, optimizer.parameters.device
+        self.state = where.put(np.array([scale, 1 / scale, 0], np.float32))
+        self.scale = self.state[:1].reshape(())
+        optimizer.factor = where.zeros((1,))
+        self._factor = optimizer.factor
+
+    def look(self) -> None:
+        """After backward, before the step."""
+        where, grads = self.parameters.device, self.parameters.gradients()
+        size = constants("optim")
+        blocks = -(-grads.size // size["SPAN"])
+        parts = where.empty((blocks,), np.float64)
+        where.launch("optim", "optim_finite", blocks, size["BLOCK"], grads, parts, grads.size)
+        where.launch("optim", "optim_scale", 1, size["BLOCK"], parts, self.state, blocks)
+        where.copy(self.state[1:2], self._factor)
 
 
 class Average:

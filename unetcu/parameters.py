@@ -112,6 +112,14 @@ class Parameters(Mapping[str, Parameter]):
             self.device.each("cast", "cast_forward", size, self._values, self._rounded, size)
             self._rounded_version = self.version
 
+    def to_round(self) -> tuple[Any, int]:
+        """(where an optimizer's kernel writes the rounded weights, whether it is to do so)."""
+        return (self._values, 0) if self._rounded is None else (self._rounded, 1)
+
+    def rounded_with_the_step(self) -> None:
+        """An optimizer's kernel has rounded what it wrote."""
+        self._rounded_version = self.version
+
     def gradients(self) -> Any:
         """The flat gradients, for a step: 0 where no backward has reached a parameter."""
         for p in self.values():

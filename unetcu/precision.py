@@ -4,8 +4,12 @@ NumPy has no bfloat16: its bits travel as uint16. A bfloat16 is a float32 withou
 so it reaches as far, with 3 decimal digits; a float16 (NumPy's own) has 4, and ends at 65504.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from .errors import UsageError
 
 # What a network can be asked to compute in: floats, multiplied exactly (fp32) or on tensor cores,
 # or 16 bits, multiplied on tensor cores and added up in float. FORMS: how images are then stored.
@@ -16,6 +20,10 @@ FORMS = {
     "bf16": np.dtype(np.uint16),
     "fp16": np.dtype(np.float16),
 }
+PRECISION_HELP = (
+    "arithmetic of a GPU: fp32, exact; tf32x3, nearly so, and tf32, on tensor cores; bf16 and fp16, "
+    "with images of 16 bits, the fastest (default: bf16 where the GPU has it)"
+)
 BF16 = np.dtype(np.uint16)
 FP16 = np.dtype(np.float16)
 HALVES = (BF16, FP16)  # formats of 16 bits, in which a GPU stores images and filters
@@ -49,3 +57,16 @@ def on_tensor_cores(form: str, *channels: int) -> bool:
     Where not, the general kernels do it, in float."""
     piece = 16 // FORMS[form].itemsize
     return form != "fp32" and all(c % piece == 0 for c in channels)
+
+
+def settled(precision: str, where: Any) -> str:
+    """The precision of a network on a device: "auto" is the device's usual one.
+
+    Raises UsageError for one that the device has not.
+    """
+    if precision == "auto":
+        return str(where.usual)
+    known = FORMS if where.kind == "gpu" else ("fp32",)
+    if precision not in known:
+        raise UsageError(f"--precision {precision}: {where.name} computes in {', '.join(known)}")
+    return precision

@@ -44,6 +44,7 @@ from .files.paths import shown
 from .infer import VIEWS
 from .memory import human, parse_bytes
 from .outputs import BITS, paths_of
+from .precision import FORMS, PRECISION_HELP
 from .scores.instances import Rule
 from .stackwise import Job, needed_bytes, predict_stack, say
 from .tiles import border, nearest_valid
@@ -70,6 +71,7 @@ def predict(
     bits: int = 32,
     memory: int | None = None,
     exact: bool = False,
+    precision: str = "auto",
     device: str = "auto",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -79,8 +81,8 @@ def predict(
     tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
     threshold, overlay, confidence, bits: see outputs.Outputs. instances: number the objects; how
     they are found says the model, but for threshold and min_size where these are given. memory:
-    bytes that the process may take. exact: see infer.probabilities. Raises UnetcuError (see
-    errors.py) for bad input; whatever can be seen to be wrong before the work is refused before it.
+    bytes that the process may take. exact: see infer.probabilities; on a GPU it is precision
+    "fp32" (precision.py). Raises UnetcuError (see errors.py) for bad input; whatever can be seen to be wrong before the work is refused before it.
     """
     if tta not in VIEWS:
         raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
@@ -92,7 +94,7 @@ def predict(
         raise UsageError(f"--min-size {min_size}: give 0 or more pixels")
     if min_size is not None and not instances:
         raise UsageError(f"--min-size {min_size} is about objects: add --instances")
-    net, rule, objects, trained = _model(model, device)
+    net, rule, objects, trained = _model(model, device, "fp32" if exact else precision)
     if threshold is not None:
         objects = replace(objects, threshold=threshold)
     if min_size is not None:
@@ -142,7 +144,7 @@ def default_tile(depth: int) -> int:
     return nearest_valid(max(TILE, 2 * border(depth) + 4 * 2**depth), depth)[1]
 
 
-def _model(model: Name, device: str) -> tuple[UNet, Range, Rule, bool]:
+def _model(model: Name, device: str, precision: str) -> tuple[UNet, Range, Rule, bool]:
     """The network, its range, how it finds objects, and whether labels were instances."""
     saved = checkpoint.load(model)
     gap = saved.meta.get("gap", 1)
@@ -152,7 +154,7 @@ def _model(model: Name, device: str) -> tuple[UNet, Range, Rule, bool]:
         rule = Range.from_dict(saved.meta["range"])
         objects = saved.meta.get("objects")
         found = Rule(grow=gap) if objects is None else Rule.from_dict(objects)
-        return saved.network(device), rule, found, saved.meta["instances"]
+        return saved.network(device, precision), rule, found, saved.meta["instances"]
     except CheckpointError as error:
         raise CheckpointError(f"{shown(model)}: {error}") from error
 
@@ -237,6 +239,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "such as 2G or 500M")  # fmt: skip
     add("--exact", action="store_true", help="every bit is that of the whole image in one piece, "
         "in about twice the time (default: fast; the difference is measured and said)")  # fmt: skip
+    add("--precision", default="auto", choices=("auto", *FORMS), help=PRECISION_HELP)
     add("--overwrite", action="store_true", help="replace results that are there already")
     add("--device", default="auto", help=DEVICE_HELP)
     add("--threads", type=int, metavar="N", help="CPU threads; results are the same")

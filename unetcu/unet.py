@@ -27,7 +27,7 @@ from .ops.dropout import dropout
 from .ops.maxpool2 import maxpool2
 from .ops.upconv2 import upconv2
 from .parameters import Parameters
-from .precision import FORMS, HALVES, on_tensor_cores
+from .precision import FORMS, HALVES, on_tensor_cores, settled
 from .rng import stream
 from .tiles import output_size, valid_sizes
 
@@ -67,7 +67,7 @@ class UNet:
     ) -> None:
         """Weights are drawn as section 3 says: Gaussian, standard deviation sqrt(2 / N), with N
         the incoming nodes of one neuron; biases are 0. precision: of a GPU's arithmetic, one of
-        precision.FORMS; a CPU's is that of dtype. Raises UsageError for sizes below 1."""
+        precision.FORMS or "auto"; a CPU's is that of dtype. Raises UsageError for sizes below 1."""
         given = {"depth": depth, "base": base, "in_channels": in_channels, "classes": classes}
         for name, value in given.items():
             if not 1 <= value <= (8 if name == "depth" else 65536):
@@ -77,14 +77,11 @@ class UNet:
         self.depth, self.base, self.in_channels, self.classes = given.values()
         self.dropout = dropout
         self.device = device(on) if isinstance(on, str) else on
-        if precision not in FORMS or (precision != "fp32" and self.device.kind != "gpu"):
-            known = ", ".join(FORMS) if self.device.kind == "gpu" else "fp32"
-            raise UsageError(f"{self.device.name} cannot compute in {precision}: choose of {known}")
-        self.precision = precision
-        self._stored = FORMS[precision] if FORMS[precision] in HALVES else None
+        self.precision = settled(precision, self.device)
+        self.stored = FORMS[self.precision] if FORMS[self.precision] in HALVES else None
         layers = self.weight_shapes()
         shapes = {f"{n}.{p}": s if p == "w" else s[-1:] for n, s in layers.items() for p in "wb"}
-        self.parameters = Parameters(shapes, self.device, dtype, self._stored)
+        self.parameters = Parameters(shapes, self.device, dtype, self.stored)
         for i, (name, shape) in enumerate(layers.items()):
             nodes = shape[2] if name.endswith("upconv") else int(np.prod(shape[:-1]))
             self.parameters.draw(name + ".w", stream(seed, i, "initial weights"), sqrt(2 / nodes))
@@ -129,8 +126,8 @@ class UNet:
         for size in x.shape[1:3]:
             output_size(size, self.depth)
         self.parameters.round()
-        if self._stored is not None:
-            x = cast(x, to=self._stored)
+        if self.stored is not None:
+            x = cast(x, to=self.stored)
         skips = []  # no name but x holds a map, so that one is freed when the next is there
         for level in range(1, self.depth + 1):
             x = self._conv(x, f"down{level}.conv1")

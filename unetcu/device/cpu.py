@@ -26,6 +26,7 @@ class Cpu:
 
     name = "cpu"
     kind = "cpu"
+    usual = "fp32"  # the precision of a network that is not told one
 
     def describe(self) -> str:
         """One line: what does the work."""

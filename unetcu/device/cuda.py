@@ -34,6 +34,8 @@ class Cuda(Gpu):
         self.name = f"cuda:{index}"
         self._cupy = cupy
         self._card = cupy.cuda.Device(index)
+        if int(self._card.compute_capability) >= 80:
+            self.usual = "bf16"
         self._arch = nvrtc.architecture_for(int(self._card.compute_capability))
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}

@@ -43,6 +43,7 @@ class Gpu:
 
     kind = "gpu"
     name: str
+    usual = "fp32"  # the precision (precision.py) of a network that is not told one
 
     def __init__(self) -> None:
         self.launches: Counter[str] = Counter()  # entry point -> how often

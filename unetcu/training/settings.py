@@ -15,6 +15,7 @@ from ..augment import SYMMETRIES, Augment
 from ..data.ranges import KINDS
 from ..errors import UsageError
 from ..files.paths import shown
+from ..precision import FORMS, PRECISION_HELP
 from ..tiles import border, nearest_valid
 from ..training.config import DATA, Config, quoted, read_toml
 
@@ -52,6 +53,7 @@ class Settings:
         "adamw", "adamw, or sgd with momentum as in the paper", choices=("adamw", "sgd")
     )
     momentum: float = _flag(0.99, "momentum of sgd", kind=float)
+    precision: str = _flag("auto", PRECISION_HELP, choices=("auto", *FORMS))
     schedule: str = _flag(
         "cosine", "cosine: from half the run on, lr falls to 0", choices=("cosine", "constant")
     )

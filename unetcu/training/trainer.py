@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor
 from ..errors import CheckpointError
 from ..ops.softmax_loss import softmax_loss
-from ..optim import SGD, AdamW, Average, Optimizer
+from ..optim import SGD, AdamW, Average, Optimizer, Scaling
 from ..training.samples import Batch
 from ..training.settings import Settings
 from ..unet import UNet
@@ -33,6 +34,7 @@ class Trainer:
         else:
             self.optimizer = AdamW(net.parameters, settings.lr)
         self.average = Average(net.parameters, settings.average)
+        self.scaling = Scaling(self.optimizer) if net.precision == "fp16" else None
 
     def rate(self, step: int) -> float:
         """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
@@ -46,7 +48,9 @@ class Trainer:
             z = self.net(Tensor(batch.x, where), Tensor(when, where))
             loss = softmax_loss(z, Tensor(batch.t, where), Tensor(batch.w, where))
             self.net.parameters.forget_gradients()
-            loss.backward()
+            loss.backward(self.scaling.scale if self.scaling else None)
+            if self.scaling:
+                self.scaling.look()
             self.optimizer.set(self.rate(self.done), self.done)
             self.optimizer.step()
             self.done += 1
@@ -63,9 +67,11 @@ class Trainer:
 
     def state(self) -> dict[str, np.ndarray]:
         """What, with `weights` and `done`, lets training go on as if it had never stopped."""
-        get = self.net.device.get
-        arrays = {"average": self.average.flat, **self.optimizer.state}
-        return {name: get(array) for name, array in arrays.items()}
+        return {name: self.net.device.get(array) for name, array in self._arrays().items()}
+
+    def _arrays(self) -> dict[str, Any]:
+        scaling = {"loss_scale": self.scaling.state} if self.scaling else {}
+        return {"average": self.average.flat, **self.optimizer.state, **scaling}
 
     def load(
         self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], done: int
@@ -79,7 +85,7 @@ class Trainer:
                 f"training needs {', '.join(ours)}"
             )
         where = self.net.device
-        for name, array in {"average": self.average.flat, **self.optimizer.state}.items():
+        for name, array in self._arrays().items():
             where.copy(state[name], array)
         self.net.parameters.load(weights)  # last: with decay 0 the average is the same memory
         self.done = done
