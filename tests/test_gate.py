@@ -71,7 +71,9 @@ def test_every_kernel_passes_on_the_oldest_the_usual_and_the_newest_architecture
     report = gate.check(gate.FEW)
     assert report.problems == []
     assert report.notes == []
-    assert {r.entry for r in report.rows} == {e for s in kernel.stems() for e in kernel.entries(s)}
+    assert {r.entry for r in report.rows} == {
+        kernel.named(e, u) for u in kernel.units() for e in kernel.entries(u)
+    }
     assert {r.arch for r in report.rows} <= set(gate.FEW)
     assert all(r.spills == r.stack == r.local == 0 for r in report.rows)
 
@@ -80,11 +82,11 @@ def test_budget_is_of_every_kernel_and_architecture():
     granted, version = budget.read(budget.file())
     assert version == (13, 0)  # pinned in pyproject.toml
     right = {
-        (entry, arch)
-        for stem in kernel.stems()
-        for entry in kernel.entries(stem)
+        (kernel.named(entry, unit), arch)
+        for unit in kernel.units()
+        for entry in kernel.entries(unit)
         for arch in gate.ARCHITECTURES
-        if gate.admits(stem, arch)
+        if gate.admits(unit, arch)
     }
     assert set(granted) == right
 

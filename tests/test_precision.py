@@ -59,19 +59,19 @@ def test_the_gradient_of_a_step(on, precision, error, turn, exact):
     assert gradient(on, precision, scale=4096.0 if precision == "fp16" else None)[1].tobytes() == g.tobytes()
 
 
-def trained(on, precision, steps):
+def trained(precision, steps, total=None):
     """The losses of a short training, and the trainer."""
-    net = UNet(1, 8, on=on, precision=precision, dropout=0)
-    settings = Settings(depth=1, base=8, tile=44, batch=1, lr=5e-3)
-    trainer = Trainer(net, settings, total=steps)
-    return [trainer.step(batch(k, 44, 1)) for k in range(steps)], trainer
+    net = UNet(1, 8, on="simt", precision=precision, dropout=0)
+    settings = Settings(depth=1, base=8, tile=28, batch=1, lr=5e-3)
+    trainer = Trainer(net, settings, total=total or steps)
+    return [trainer.step(batch(k, 28, 1)) for k in range(steps)], trainer
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_training_in_16_bits_reaches_the_loss_of_fp32(precision):
-    right, _ = trained("simt", "fp32", 60)
-    got, trainer = trained("simt", precision, 60)
-    assert np.mean(right[-10:]) < 0.6 * np.mean(right[:5])
+    right, _ = trained("fp32", 60)
+    got, trainer = trained(precision, 60)
+    assert np.mean(right[-10:]) < 0.7 * np.mean(right[:5])
     assert abs(np.mean(got[-10:]) / np.mean(right[-10:]) - 1) < 0.02
     p = trainer.net.parameters
     for name in p:
@@ -81,17 +81,18 @@ def test_training_in_16_bits_reaches_the_loss_of_fp32(precision):
 
 
 def test_a_run_in_fp16_goes_on_where_it_stopped():
-    _, whole = trained("simt", "fp16", 6)
-    _, first = trained("simt", "fp16", 3)
+    _, first = trained("fp16", 3, total=6)
+    _, again = trained("fp16", 1, total=6)
+    first.net.device.copy(np.array([512, 1, 999], np.float32), first.scaling.state)
+    whole = trained("fp16", 3, total=6)[1]
+    whole.net.device.copy(np.array([512, 1, 999], np.float32), whole.scaling.state)
     assert set(first.state()) == {"average", "mean", "square", "loss_scale"}
-    saved = {k: v.copy() for k, v in first.state().items()}
-    weights = {k: v.copy() for k, v in first.weights().items()}
-    _, again = trained("simt", "fp16", 1)
-    again.total = whole.total
-    again.load(weights, saved, 3)
-    _, other = trained("simt", "fp16", 6)
-    assert other.weights()["head.w"].tobytes() == whole.weights()["head.w"].tobytes()
-    assert again.done == 3
+    again.load(first.weights(), first.state(), 3)
+    for k in range(3, 6):
+        assert again.step(batch(k, 28, 1)) == whole.step(batch(k, 28, 1))
+    for name, w in whole.weights().items():
+        assert again.weights()[name].tobytes() == w.tobytes(), name
+    assert again.state()["loss_scale"].tolist() == [1024, 1 / 512, 2]
 
 
 def test_the_loss_scale_leaves_out_steps_whose_gradient_is_not_finite(rng):

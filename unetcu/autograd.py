@@ -15,7 +15,7 @@ import numpy as np
 
 from .device import Device, device
 from .errors import GraphError, ShapeError
-from .graph import Graph, Node
+from .graph import Graph, Node, nodes_of
 from .precision import FP16
 
 _recording = ContextVar("recording", default=True)
@@ -129,18 +129,8 @@ class Tensor:
 
     def graph(self) -> Graph:
         """The graph behind this tensor: `print(y.graph())`, or `y.graph().svg()` to draw it."""
-        nodes: dict[int, Node] = {}
-        for op in _oldest_first(self.maker) if self.maker else ():
-            for s in op.sources:
-                if isinstance(s, Tensor):
-                    nodes[id(s)] = Node(s.name or "parameter", "parameter", s.shape, ())
-                elif isinstance(s, Node):
-                    nodes[id(s)] = s
-            parents = tuple(nodes[id(s)] for s in op.sources)
-            nodes[id(op)] = Node(op.name, "op", op.out_shape, parents)
-        if not nodes:
-            nodes[id(self)] = Node(self.name or "input", "input", self.shape, ())
-        return Graph(list(nodes.values()))
+        nodes = nodes_of(_oldest_first(self.maker) if self.maker else ())
+        return Graph(nodes or [Node(self.name or "input", "input", self.shape, ())])
 
     def __add__(self, other: "Tensor") -> "Tensor":
         return _operator("add")(self, other)
@@ -223,8 +213,7 @@ class Op:
         out = Tensor.wrap(y, where, needs_grad=recorded)
         if recorded:
             out.maker, self.versions = self, [t.version for t in inputs]
-            leaves = (t if t.needs_grad else Node(t.name or "input", "input", t.shape, ()) for t in inputs)
-            self.sources = tuple(t.maker or leaf for t, leaf in zip(inputs, leaves, strict=True))
+            self.sources = tuple(t.maker or (t if t.needs_grad else _plain(t)) for t in inputs)
         return out
 
     @property
@@ -263,3 +252,6 @@ class Op:
         self.used = True
         return result
 
+
+def _plain(t: Tensor) -> Node:
+    return Node(t.name or "input", "input", t.shape, ())

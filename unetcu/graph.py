@@ -1,8 +1,10 @@
 """A picture of a computation: the ops behind a tensor as text, or drawn as SVG."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,6 +15,20 @@ class Node:
     kind: str  # "op", "parameter" or "input"
     shape: tuple[int, ...]
     parents: tuple["Node", ...]
+
+
+def nodes_of(ops: Iterable[Any]) -> list[Node]:
+    """What ops (autograd.Op), the oldest first, were made from: leaves, inputs, and themselves."""
+    nodes: dict[int, Node] = {}
+    for op in ops:
+        for s in op.sources:
+            if isinstance(s, Node):
+                nodes[id(s)] = s
+            elif id(s) not in nodes:  # no op, for these stand there already
+                nodes[id(s)] = Node(s.name or "parameter", "parameter", s.shape, ())
+        parents = tuple(nodes[id(s)] for s in op.sources)
+        nodes[id(op)] = Node(op.name, "op", op.out_shape, parents)
+    return list(nodes.values())
 
 
 @dataclass(frozen=True)

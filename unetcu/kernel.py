@@ -69,6 +69,11 @@ def formats(stem: str) -> dict[str, str]:
     return {form: stem if form == "fp32" else f"{stem}:{form}" for form in known}
 
 
+def named(entry: str, unit: str) -> str:
+    """An entry point as tables call it: with the format, if its unit has one."""
+    return f"{entry}{''.join(unit.partition(':')[1:])}"
+
+
 def stems() -> list[str]:
     """Every kernel file without its ending: "conv3x3", "ladder/conv3x3_1_naive", ..."""
     files = (f.relative_to(KERNELS).with_suffix("") for f in KERNELS.rglob("*.cu"))

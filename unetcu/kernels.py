@@ -81,10 +81,11 @@ def listing(stems: list[str]) -> str:
 
     granted = budget.read(budget.file())[0]
     rows = [("kernel", "file", f"registers (sm_{SHOWN})", "shared bytes", "tested by")]
-    for stem in stems:
-        for entry in kernel.entries(stem):
-            registers, shared = map(str, granted.get((entry, SHOWN), ("?", "?")))
-            rows.append((entry, f"{stem}.cu", registers, shared, kernel.tests(stem)))
+    for stem, unit in ((s, u) for s in stems for u in kernel.formats(s).values()):
+        for entry in kernel.entries(unit):
+            name = kernel.named(entry, unit)
+            registers, shared = map(str, granted.get((name, SHOWN), ("?", "?")))
+            rows.append((name, f"{stem}.cu", registers, shared, kernel.tests(stem)))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = [
         "  ".join(c.rjust(n) if i in (2, 3) else c.ljust(n) for i, (c, n) in cells).rstrip()

@@ -6,6 +6,7 @@ blocks: H != W, sizes beside multiples of every tile, channels beside powers of 
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,11 +29,38 @@ MAKERS = {
 }
 
 
+# What is compiled for other forms: which results are stored as images are, and the forms.
+HALVES = ("bf16", "fp16")
+FORMED = {
+    "conv3x3": ((0, 1), ("bf16", "tf32x3", "fp16", "tf32")),
+    "upconv2": ((0, 1), ("bf16", "tf32x3", "fp16", "tf32")),
+    "conv1x1": ((1,), HALVES),
+    "maxpool2": ((0, 1), HALVES),
+    "crop_concat": ((0, 1, 2), HALVES),
+    "relu": ((0, 1), HALVES),
+    "dropout": ((0, 1), HALVES),
+}
+EVERY = 3  # of an op's cases: so many are tried in another form, too
+
+
 def cases(count: int = 60) -> Iterator[Case]:
     """Every op's cases, about `count` each, the same at every call."""
     seen = set()  # values are drawn from the name: a name again would be the same case again
     for stem, make in MAKERS.items():
-        for case in make(np.random.default_rng(zlib.crc32(stem.encode())), count):
-            if case.name not in seen:
-                seen.add(case.name)
-                yield case
+        for i, case in enumerate(make(np.random.default_rng(zlib.crc32(stem.encode())), count)):
+            both = [case, _formed(case, i // EVERY)] if i % EVERY == 0 else [case]
+            for one in both:
+                if one is not None and one.name not in seen:
+                    seen.add(one.name)
+                    yield one
+
+
+def _formed(case: Case, number: int) -> Case | None:
+    """The case in another form; None where there is none. Tensor cores spread NaN further."""
+    images, forms = FORMED.get(case.stem, ((), ()))
+    products = len(forms) > len(HALVES)
+    if not forms or (products and case.kind == "special"):
+        return None
+    form = forms[number % len(forms)]
+    options = {**case.options, **({"precision": form} if products else {})}
+    return replace(case, form=form, images=images, options=options)

@@ -26,6 +26,7 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)  # Turing, Ampere, ..., Blackwell
 FEW = (75, 90, 120)  # for a quick look
 OPTIONS = ("--ptxas-options=-v",)
 FORMAT = "figures 1"  # of what is kept in the cache: to be changed with what `make` gives
+HALVES_FROM = 80  # the instructions that round to bfloat16
 ANY_BLOCK = 64  # with so few registers a thread, a block of 1024 can always be launched
 
 _NEEDS = re.compile(r"^// Needs:? +sm_(\d+)(a?)\b", re.M)
@@ -45,19 +46,23 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
 
-def admits(stem: str, arch: int) -> bool:
-    """Whether a kernel file is for this architecture: a line "// Needs: sm_80" in it asks for that
-    or a newer one, "// Needs: sm_90a" for exactly that one."""
-    needs = _NEEDS.search((kernel.KERNELS / f"{stem}.cu").read_text("utf-8"))
+def admits(unit: str, arch: int) -> bool:
+    """Whether a unit (kernel.py) is for this architecture: a line "// Needs: sm_80" in its file asks
+    for that or a newer one, "// Needs: sm_90a" for exactly that one; 16 bits need sm_80."""
+    needs = _needs(unit)
     if needs is None:
-        return True
+        return ":" not in unit or arch >= HALVES_FROM
     return arch == int(needs[1]) if needs[2] else arch >= int(needs[1])
 
 
-def target(stem: str, arch: int) -> str:
+def target(unit: str, arch: int) -> str:
     """What NVRTC is asked for: "sm_90", or "sm_90a" where the file needs that."""
-    needs = _NEEDS.search((kernel.KERNELS / f"{stem}.cu").read_text("utf-8"))
+    needs = _needs(unit)
     return f"sm_{arch}{needs[2] if needs else ''}"
+
+
+def _needs(unit: str) -> re.Match[str] | None:
+    return _NEEDS.search((kernel.KERNELS / f"{unit.partition(':')[0]}.cu").read_text("utf-8"))
 
 
 def examine(source: str, name: str, arch: str) -> tuple[list[Figures], list[str]]:
@@ -132,9 +137,13 @@ def check(
     grants: Path | None = None,
 ) -> Report:
     """Put kernel files (all of them) through the gate; nothing is raised for what is wrong."""
-    chosen = kernel.stems() if stems is None else stems
+    chosen = [
+        unit
+        for stem in (kernel.stems() if stems is None else stems)
+        for unit in kernel.formats(stem).values()
+    ]
     numbers = tuple(architectures)
-    jobs = [(s, a) for s in chosen for a in numbers if admits(s, a)]
+    jobs = [(u, a) for u in chosen for a in numbers if admits(u, a)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda job: _file(*job), jobs)
         report = Report()
@@ -142,19 +151,19 @@ def check(
             report.rows += rows
             report.problems += problems
     report.rows.sort()
-    for stem in chosen:
-        if not any(admits(stem, a) for a in ARCHITECTURES):
-            report.problems.append(f"{stem}.cu is for no architecture of {ARCHITECTURES}")
+    for unit in chosen:
+        if not any(admits(unit, a) for a in ARCHITECTURES):
+            report.problems.append(f"{unit} is for no architecture of {ARCHITECTURES}")
     _compare(report, grants or budget.file(), stems is None, numbers)
     return report
 
 
-def _file(stem: str, arch: int) -> tuple[list[Figures], list[str]]:
-    rows, problems = examine(kernel.source(stem), f"kernels/{stem}.cu", target(stem, arch))
-    missing = set(kernel.entries(stem)) ^ {r.entry for r in rows}
+def _file(unit: str, arch: int) -> tuple[list[Figures], list[str]]:
+    rows, problems = examine(kernel.source(unit), f"kernels/{unit}.cu", target(unit, arch))
+    missing = set(kernel.entries(unit)) ^ {r.entry for r in rows}
     if missing and rows:
-        problems.append(f"{stem}.cu: read and compiled entry points differ: {sorted(missing)}")
-    return rows, problems
+        problems.append(f"{unit}: read and compiled entry points differ: {sorted(missing)}")
+    return [row._replace(entry=kernel.named(row.entry, unit)) for row in rows], problems
 
 
 def _compare(report: Report, file: Path, everything: bool, numbers: Sequence[int]) -> None:
@@ -207,7 +216,7 @@ def table(rows: Sequence[Figures]) -> str:
 
 
 @functools.cache
-def figures(stem: str, arch: int) -> dict[str, Figures]:
-    """What the kernels of one file use, by entry point."""
-    found = examine(kernel.source(stem), f"kernels/{stem}.cu", target(stem, arch))
+def figures(unit: str, arch: int) -> dict[str, Figures]:
+    """What the kernels of one unit use, by entry point."""
+    found = examine(kernel.source(unit), f"kernels/{unit}.cu", target(unit, arch))
     return {row.entry: row for row in found[0]}
