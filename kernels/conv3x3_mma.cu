@@ -28,6 +28,7 @@
 #include "fours.cuh"
 #include "mma.cuh"
 #include "pair.cuh"
+#include "pool.cuh"
 #include "real.cuh"
 
 constexpr int TILE_W = 16;
@@ -39,12 +40,6 @@ constexpr int NARROW_H = 16;
 constexpr int NARROW_M = 64;
 constexpr int FILTERS = 4;  // taps of w in shared memory
 constexpr int PATCH_W = TILE_W + 2;
-
-// The 2x2 max-pool of what is made, as maxpool2.cu makes it: y, winner (N,P/2,Q/2,M); or none.
-struct Pool {
-  real* y;
-  unsigned char* winner;
-};
 
 // out (N,P,Q,M) of x (N,H,W,D). gated: by `gate`, which lies as out does.
 template <int TILE_H, int TILE_M, bool TURNED>
@@ -169,39 +164,19 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
     each_four(sum, put);
     return;
   }
-  // Windows of 2 x 2 lie inside a warp: rows i and i + 1, pixels of lanes that differ by 4.
 #pragma unroll
   for (int i = 0; i < WARP_H; i += 2)
 #pragma unroll
-    for (int below = 0; below < 4; below += 2)
+    for (int right = 0; right < 4; right += 2)
 #pragma unroll
       for (int j = 0; j < WARP_M / 8; j += 2) {
-        const int column = lane / 4 + 4 * below, k = 8 * (j + lane % 2) + lane % 4 / 2 * 4;
-        float v[4][4], most[4];  // [place in the window][channel]
-        exchange(v[0], sum[i], below, j);
-        exchange(v[2], sum[i + 1], below, j);
-        put(i, column, k, v[0]);
-        put(i + 1, column, k, v[2]);
-        int first[4] = {};
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          most[e] = v[0][e] = real(v[0][e]);  // as they are stored
-          v[2][e] = real(v[2][e]);
-          v[1][e] = __shfl_xor_sync(~0u, v[0][e], 4);
-          v[3][e] = __shfl_xor_sync(~0u, v[2][e], 4);
-#pragma unroll
-          for (int place = 1; place < 4; ++place)
-            if (!(v[place][e] <= most[e]) && most[e] == most[e]) {  // larger, or the first NaN
-              most[e] = v[place][e];
-              first[e] = place;
-            }
-        }
-        const int p = (p0 + top + i) / 2, q = (q0 + column) / 2, m = m0 + m_warp + k;
-        if (column % 2 || p >= P / 2 || q >= Q / 2 || m >= M) continue;
-        const long long at = (((long long)n * (P / 2) + p) * (Q / 2) + q) * M + m;
-        store4(pool.y + at, most, 4, true);
-        *reinterpret_cast<uchar4*>(pool.winner + at) =
-            make_uchar4(first[0], first[1], first[2], first[3]);
+        const int column = lane / 4 + 4 * right, k = 8 * (j + lane % 2) + lane % 4 / 2 * 4;
+        float above[4], below[4];
+        exchange(above, sum[i], right, j);
+        exchange(below, sum[i + 1], right, j);
+        put(i, column, k, above);
+        put(i + 1, column, k, below);
+        pool.put(above, below, n, p0 + top + i, q0 + column, m0 + m_warp + k, P, Q, M);
       }
 }
 

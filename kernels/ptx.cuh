@@ -150,6 +150,69 @@ __device__ __forceinline__ void cp_async_wait() {
   ON_HOST(simt::copy_wait(KEEP);)
 }
 
+// wgmma, sm_90a: d (64 x N floats) += a (64 x 16) b (16 x N) by the four warps of a warpgroup, in the
+// background. Both factors lie in shared memory, in rows of 128 bytes whose pieces of 16 bytes are
+// swizzled: piece j of the row at byte 128 i of dynamic shared memory lies at j ^ (i % 8). A factor
+// is told by where it begins and two strides in bytes. If its 16 (depth) are fastest in memory, a row
+// is 64 of them, and groups of eight rows (or columns of b) are `stride` apart; TURNED, a row is 64
+// of its rows (columns of b), 64 of them further on begin at `leading`, eight deeper at `stride`.
+// A lane holds of d rows 16 (warp % 4) + lane / 4 and 8 more, as the d of mma: columns 8 j + 2 (lane % 4)
+// and the next at 4 j, 4 j + 1, of the row 8 below at 4 j + 2, 4 j + 3.
+__device__ __forceinline__ unsigned long long wgmma_factor(const void* p, unsigned leading,
+                                                           unsigned stride) {
+  ON_GPU(const unsigned long long at = shared_address(p);)
+  ON_HOST(const unsigned long long at = simt::shared_offset(p);)
+  return (at & 0x3ffff) >> 4 | static_cast<unsigned long long>(leading >> 4) << 16 |
+         static_cast<unsigned long long>(stride >> 4) << 32 | 1ull << 62;
+}
+#ifndef SIMT_HOST
+#define FOUR(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define SIXTEEN(d, i) FOUR(d, i), FOUR(d, i + 4), FOUR(d, i + 8), FOUR(d, i + 12)
+#define OF_32 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,"    \
+              "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define OF_64 OF_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50," \
+                    "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define OF_96 OF_64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82," \
+                    "%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#endif
+#define WGMMA(NAME, HALF, TYPE, N, REGISTERS, ...)                                                \
+  template <bool A_TURNED, bool B_TURNED>                                                         \
+  __device__ __forceinline__ void NAME(float (&d)[N / 2], unsigned long long a,                   \
+                                       unsigned long long b CALLER) {                             \
+    ON_GPU(asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." #TYPE "." #TYPE " "     \
+                        REGISTERS __VA_ARGS__, "l"(a), "l"(b), "n"(A_TURNED), "n"(B_TURNED));)    \
+    ON_HOST(simt::wgmma(d, N, a, b, simt::Half::HALF, A_TURNED, B_TURNED, SIMT_HERE);)            \
+  }
+#define WGMMA_SIZES(NAME, HALF, TYPE)                                                             \
+  WGMMA(NAME, HALF, TYPE, 64, OF_32, "}, %32, %33, 1, 1, 1, %34, %35;"                            \
+        : SIXTEEN(d, 0), SIXTEEN(d, 16))                                                          \
+  WGMMA(NAME, HALF, TYPE, 128, OF_64, "}, %64, %65, 1, 1, 1, %66, %67;"                           \
+        : SIXTEEN(d, 0), SIXTEEN(d, 16), SIXTEEN(d, 32), SIXTEEN(d, 48))                          \
+  WGMMA(NAME, HALF, TYPE, 192, OF_96, "}, %96, %97, 1, 1, 1, %98, %99;"                           \
+        : SIXTEEN(d, 0), SIXTEEN(d, 16), SIXTEEN(d, 32), SIXTEEN(d, 48), SIXTEEN(d, 64),          \
+          SIXTEEN(d, 80))
+WGMMA_SIZES(wgmma_bf16, BF16, bf16)
+WGMMA_SIZES(wgmma_f16, F16, f16)
+// Before the first wgmma, and wherever its sums were touched since the last: for all four warps.
+__device__ __forceinline__ void wgmma_begin() {
+  ON_GPU(asm volatile("wgmma.fence.sync.aligned;" ::: "memory");)
+}
+// Makes a group of the products since the last one.
+__device__ __forceinline__ void wgmma_commit() {
+  ON_GPU(asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");)
+  ON_HOST(simt::wgmma_commit();)
+}
+// Waits until at most KEEP groups, the latest, are under way.
+template <int KEEP>
+__device__ __forceinline__ void wgmma_wait() {
+  ON_GPU(asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(KEEP) : "memory");)
+  ON_HOST(simt::wgmma_wait(KEEP);)
+}
+// What this thread has put into shared memory may be read by wgmma: before the barrier.
+__device__ __forceinline__ void show_to_wgmma() {
+  ON_GPU(asm volatile("fence.proxy.async.shared::cta;" ::: "memory");)
+}
+
 #undef ON_GPU
 #undef ON_HOST
 #undef CALLER

@@ -13,7 +13,7 @@ LONGEST = 300
 # General ops whose work another stem's kernels do, or that move no numbers.
 NO_KERNEL = {"reshape"}
 NO_OP = {"fill", "optim"}
-FASTER = ("_mma", "_mma_w")  # files of further kernels for an op end so
+FASTER = ("_mma", "_mma_w", "_wgmma")  # files of further kernels for an op end so
 
 
 def sources():
@@ -77,7 +77,7 @@ def test_an_op_is_a_stem():
     plain = {s for s in stems() if "/" not in s}
     faster = {s for s in plain if s.endswith(FASTER)}
     assert plain - faster == (ops - NO_KERNEL) | NO_OP
-    assert {s.partition("_mma")[0] for s in faster} <= ops
+    assert {re.sub(r"_w?g?mma(_w)?$", "", s) for s in faster} <= ops
     assert ops <= {p.stem.removeprefix("test_") for p in (ROOT / "tests/ops").glob("test_*.py")}
     benched = {p.stem.removeprefix("bench_") for p in (ROOT / "bench").glob("bench_*.py")}
     assert ops - {"reshape"} <= benched

@@ -39,6 +39,8 @@ _DTYPES = {
 # What real.cuh can make of a kernel file, and the NumPy type whose arrays hold such numbers. The
 # first is what a file is compiled for if nothing else is said. bf16: its bits, as NumPy lacks it.
 FORMATS = {"fp32": "float32", "bf16": "uint16", "fp16": "float16"}
+_NEEDS = re.compile(r"^// Needs:? +sm_(\d+)(a?)\b", re.M)
+HALVES_FROM = 80  # sm_80: the instructions that round to bfloat16
 _FORMATS = re.compile(r"^// Formats: +(.+)$", re.M)
 
 
@@ -72,6 +74,21 @@ def formats(stem: str) -> dict[str, str]:
 def named(entry: str, unit: str) -> str:
     """An entry point as tables call it: with the format, if its unit has one."""
     return f"{entry}{''.join(unit.partition(':')[1:])}"
+
+
+def needs(unit: str) -> tuple[int, str]:
+    """What the line "// Needs: sm_90a" of a unit's file asks for: (90, "a"). Such an architecture
+    is needed exactly, one without a letter or a newer one. 0: any."""
+    stem, _, form = unit.partition(":")
+    found = _NEEDS.search((KERNELS / f"{stem}.cu").read_text("utf-8"))
+    if found:
+        return int(found[1]), found[2]
+    return (HALVES_FROM if form else 0), ""
+
+
+def suffix(unit: str) -> str:
+    """What follows the architecture's name when a unit is compiled: "a" or nothing."""
+    return needs(unit)[1]
 
 
 def stems() -> list[str]:

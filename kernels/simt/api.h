@@ -55,6 +55,15 @@ SIMT_API void copy_async(void* shared, const void* global, int bytes, int valid,
 SIMT_API void copy_commit();
 SIMT_API void copy_wait(int keep);
 
+// wgmma, the product of a warpgroup: 64 rows by `columns`, 16 deep, of 16-bit numbers in shared
+// memory, whose places descriptors tell; d: the thread's columns / 2 sums. They are poison from here
+// on, and right behind the wait that covers it; `turned`: rows of A (columns of B) are fastest.
+SIMT_API unsigned shared_offset(const void* address);  // in dynamic shared memory
+SIMT_API void wgmma(void* d, int columns, uint64_t a, uint64_t b, Half format, bool a_turned,
+                    bool b_turned, Place place);
+SIMT_API void wgmma_commit();
+SIMT_API void wgmma_wait(int keep);
+
 // What a kernel module exports, as `simt_module`.
 struct Kernel {
   const char* name;

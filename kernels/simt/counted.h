@@ -158,6 +158,13 @@ __attribute__((always_inline)) inline void mma_16x8x8_tf32(Counted<float>* d, co
   mma_16x8x8_tf32(&d->value, a, b, place);
 }
 
+__attribute__((always_inline)) inline void wgmma(Counted<float>* d, int columns, uint64_t a,
+                                                uint64_t b, Half format, bool a_turned,
+                                                bool b_turned, Place place) {
+  count_flops(2 * 64 * columns * 16 / 128);
+  wgmma(&d->value, columns, a, b, format, a_turned, b_turned, place);
+}
+
 #undef SIMT_OPERATOR
 #undef SIMT_COMPARISON
 #undef SIMT_FUNCTION1

@@ -74,6 +74,9 @@ bool run_block(Worker& w) {
     t.done = false;
     t.groups = 0;
     t.copies.clear();
+    t.product_groups = 0;
+    t.products.clear();
+    t.sums.clear();
   }
   const unsigned count = w.threads.size();
   w.ready_warps = 0;

@@ -59,6 +59,21 @@ struct Copy {  // a cp.async that has not landed
   const void* pc;
 };
 
+struct Product {  // a wgmma that has not been done
+  float* d;
+  int columns;
+  uint64_t a, b;  // descriptors
+  Half format;
+  bool a_turned, b_turned;
+  unsigned group;
+  Place place;
+  const void* pc;
+};
+struct Sums {  // of such products, while their place is poison
+  float* d;
+  std::vector<float> values;
+};
+
 struct Thread {
   uint3 at;
   unsigned index;         // in the block, x fastest
@@ -70,6 +85,9 @@ struct Thread {
   Place place;
   unsigned groups;        // of copies, committed
   std::vector<Copy> copies;
+  unsigned product_groups;  // committed
+  std::vector<Product> products;
+  std::vector<Sums> sums;
 };
 
 // Lanes that come together for a collective. The last one to come does the work for all.

@@ -8,9 +8,9 @@ from halves import MMA, run_form, same_bits, tensors, within
 
 from unetcu.autograd import no_grad
 from unetcu.device import device
-from unetcu.kernel import entries
+from unetcu.kernel import entries, formats
 from unetcu.ops import _conv3x3_gpu as module
-from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, chosen, shares, tile_of
+from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, WGMMA, chosen, shares, tile_of
 from unetcu.ops._fused import Pair, Pooled
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 from unetcu.ops.crop_concat import crop_concat
@@ -27,13 +27,29 @@ PLACES = [
 ROWS = [v for v in VARIANTS if v.stem != FFMA]
 
 
-@pytest.fixture(params=ROWS, ids=lambda v: v.what + v.suffix)
-def variant(request, monkeypatch):
-    """Each row in turn, made the one that is taken."""
-    row = request.param._replace(fits=lambda C, K: True)
-    others = tuple(v for v in VARIANTS if v.what != row.what or v.stem == FFMA)
-    monkeypatch.setattr(module, "VARIANTS", (row, *others))
-    return row
+def everywhere(row):
+    """(row, on, form) wherever that row has a kernel."""
+    found = []
+    for place in PLACES:
+        on, form = getattr(place, "values", place)
+        marks = getattr(place, "marks", ())
+        if form in formats(row.stem):
+            name = f"{row.stem}{row.suffix}-{row.what}-{on}-{form}"
+            found.append(pytest.param(row, on, form, marks=marks, id=name))
+    return found
+
+
+@pytest.fixture
+def take(monkeypatch):
+    """take(row): it is the one that is taken for what it does."""
+
+    def made_first(row):
+        others = tuple(v for v in VARIANTS if v.what != row.what or v.stem == FFMA)
+        first = row._replace(fits=lambda C, K: True)
+        monkeypatch.setattr(module, "VARIANTS", (first, *others))
+        monkeypatch.setattr(module, "STUDY", ())
+
+    return made_first
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -67,8 +83,9 @@ def agree(on, rng, form, N, P, Q, C, K):
             same_bits(a, right, f"{what}, relu={relu}")
 
 
-@pytest.mark.parametrize(("on", "form"), PLACES)
-def test_every_variant_at_the_edges_of_its_tile(on, variant, form, rng):
+@pytest.mark.parametrize(("variant", "on", "form"), [p for v in ROWS for p in everywhere(v)])
+def test_every_variant_at_the_edges_of_its_tile(variant, on, form, take, rng):
+    take(variant)
     tile, piece = tile_of(variant, form), 16 // FORMS[form].itemsize
     inner = 2 if variant.what == "backward_x" else 0  # a tile of dx has so many more pixels
     h, w = tile.h - inner, tile.w - inner
@@ -122,8 +139,10 @@ def test_any_numbers_within_the_bound(on, form, channels, rng):
 
 
 @pytest.mark.parametrize(("on", "form"), PLACES)
-def test_two_sources_are_their_concatenation(on, form, dealt, rng):
+@pytest.mark.parametrize("asked", ["", WGMMA])
+def test_two_sources_are_their_concatenation(on, form, dealt, asked, rng, monkeypatch):
     """Every bit as from the copy that is not made, gradients too, and zeros round the centre."""
+    monkeypatch.setenv("UNETCU_VARIANT", asked)
     piece = 16 // FORMS[form].itemsize
     S, C, K = 3 * piece, 2 * piece, 9 * piece
     arrays = integers(rng, 2, 11, 25, S), integers(rng, 2, 7, 19, C), integers(rng, 3, 3, S + C, K)
@@ -144,9 +163,10 @@ def test_two_sources_are_their_concatenation(on, form, dealt, rng):
 
 
 @pytest.mark.parametrize(("on", "form"), PLACES)
-@pytest.mark.parametrize("K", [8, 72, 136])
-def test_the_pool_of_the_epilogue_is_that_of_maxpool2(on, form, K, rng, monkeypatch):
+@pytest.mark.parametrize(("K", "asked"), [(8, ""), (72, ""), (136, ""), (72, WGMMA), (8, WGMMA)])
+def test_the_pool_of_the_epilogue_is_that_of_maxpool2(on, form, K, asked, rng, monkeypatch):
     """Whole numbers tie often, and a few are NaN."""
+    monkeypatch.setenv("UNETCU_VARIANT", asked)
     monkeypatch.setattr(module, "shares", lambda blocks, chunks: 1)
     arrays = integers(rng, 2, 20, 36, 8), integers(rng, 3, 3, 8, K), integers(rng, K)
     arrays[0][1, 9, 5, 3] = arrays[0][0, 1, 30, 0] = np.nan
@@ -166,8 +186,10 @@ def test_the_pool_of_the_epilogue_is_that_of_maxpool2(on, form, K, rng, monkeypa
 
 
 @pytest.mark.parametrize(("on", "form"), PLACES)
-def test_a_gate_in_the_epilogue_is_that_of_the_relu(on, form, dealt, rng):
+@pytest.mark.parametrize("asked", ["", WGMMA])
+def test_a_gate_in_the_epilogue_is_that_of_the_relu(on, form, dealt, asked, rng, monkeypatch):
     """conv, ReLU, conv: the gradient of the middle is gated where it is made, to the same bits."""
+    monkeypatch.setenv("UNETCU_VARIANT", asked)
     piece = 16 // FORMS[form].itemsize
     C, K = 2 * piece, 9 * piece
     arrays = [integers(rng, 1, 9, 21, C), integers(rng, 3, 3, C, K), integers(rng, K)]
@@ -203,7 +225,7 @@ def test_odd_channels_go_to_the_general_kernels(rng):
 
 
 def test_variants_have_entry_points_and_shares_fill_a_gpu():
-    known = {*entries("conv3x3_mma:bf16"), *entries("conv3x3_mma_w:bf16")}
+    known = {e for stem in {v.stem for v in ROWS} for e in entries(f"{stem}:bf16")}
     taken = {tile_of(v, "bf16").entry for v in ROWS}
     assert known == taken | {"conv3x3_mma_sum_forward", "conv3x3_mma_sum_backward_x"}
     assert [shares(n, 32) for n in (1, 16, 33, 66, 132, 1000)] == [8, 8, 4, 2, 1, 1]

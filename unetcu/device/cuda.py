@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DeviceError, KernelError
-from ..kernel import source
+from ..kernel import source, suffix
 from . import nvrtc
 from .gpu import Call, Gpu
 
@@ -97,7 +97,7 @@ class Cuda(Gpu):
 
     def _load(self, unit: str, entry: str) -> Any:
         if unit not in self._modules:
-            path = nvrtc.cubin(source(unit), f"kernels/{unit}.cu", self._arch)
+            path = nvrtc.cubin(source(unit), f"kernels/{unit}.cu", self._arch + suffix(unit))
             self._modules[unit] = self._cupy.RawModule(path=str(path))
         function = self._functions[unit, entry] = self._modules[unit].get_function(entry)
         return function

@@ -4,6 +4,7 @@ Every kernel gives right results for all that it admits; which one is taken depe
 and the shape alone, and so do the order of additions and the bits.
 """
 
+import os
 from collections.abc import Callable
 from math import prod
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..device import Gpu
-from ..kernel import constants
+from ..kernel import constants, formats
 from ..ops._fused import Pair, Pooled, apart
 from ..precision import form_of, on_tensor_cores
 
@@ -21,7 +22,8 @@ FEWEST = 4  # chunks of channels that are worth a share of their own
 
 
 class Variant(NamedTuple):
-    """One form of a kernel. The first row of the table that fits is taken."""
+    """One form of a kernel: the first row of the table that fits is taken, whatever the image's
+    size. All of `stem` are tried if UNETCU_VARIANT names it; only then, if the stem is in STUDY."""
 
     what: str  # forward, backward_x or backward_w
     stem: str
@@ -30,8 +32,13 @@ class Variant(NamedTuple):
     fits: Callable[[int, int], bool] = lambda C, K: True
 
 
-FFMA, MMA, MMA_W = "conv3x3", "conv3x3_mma", "conv3x3_mma_w"
+FFMA, MMA, MMA_W, WGMMA = "conv3x3", "conv3x3_mma", "conv3x3_mma_w", "conv3x3_wgmma"
+STUDY = {WGMMA}  # not proved on hardware yet
 VARIANTS = (
+    Variant("forward", WGMMA, "_narrow", "NARROW", lambda C, K: K <= 64),
+    Variant("forward", WGMMA, "", "WIDE"),
+    Variant("backward_x", WGMMA, "_narrow", "NARROW", lambda C, K: C <= 64),
+    Variant("backward_x", WGMMA, "", "WIDE"),
     Variant("forward", MMA, "_narrow", "NARROW", lambda C, K: K <= 64),
     Variant("forward", MMA, "", "WIDE"),
     Variant("backward_x", MMA, "_narrow", "NARROW", lambda C, K: C <= 64),
@@ -49,7 +56,7 @@ VARIANTS = (
 
 class Tile(NamedTuple):
     """What a block of `entry` owns: h x w pixels, k filters; of dw, c channels x k filters.
-    shared: bytes of dynamic shared memory."""
+    shared: bytes of dynamic shared memory; depth: channels that it sums at a time."""
 
     unit: str
     entry: str
@@ -59,13 +66,16 @@ class Tile(NamedTuple):
     w: int
     c: int
     k: int
+    depth: int = 0
 
 
 def chosen(what: str, C: int, K: int, form: str = "fp32") -> Tile:
     """The kernel for these channels in this format."""
+    asked = os.environ.get("UNETCU_VARIANT", "").split(",")
     mma = on_tensor_cores(form, C, K)
-    v = next(v for v in VARIANTS if v.what == what and mma == (v.stem != FFMA) and v.fits(C, K))
-    return tile_of(v, form)
+    fitting = (v for v in VARIANTS if v.what == what and mma == (v.stem != FFMA) and v.fits(C, K))
+    known = (v for v in fitting if form in formats(v.stem) or v.stem == FFMA)
+    return tile_of(next(v for v in known if v.stem not in STUDY or v.stem in asked), form)
 
 
 def tile_of(v: Variant, form: str) -> Tile:
@@ -77,18 +87,23 @@ def tile_of(v: Variant, form: str) -> Tile:
         entry = f"{FFMA}_{v.what}{v.suffix}"
         return Tile(unit, entry, size[part + "THREADS"], 0, h, size[part + "TILE_W"], c, k)
     unit = f"{v.stem}:{form}"
-    size = constants(unit)
+    size, entry = constants(unit), f"{v.stem}_{v.what}{v.suffix}"
     if v.stem == MMA_W:
         shared = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["W_PITCH"]
         sides = size["W_TILE_H"], size["W_TILE_W"], size["BLOCK"], size["BLOCK"]
         return Tile(unit, f"{MMA_W}_backward", size["W_THREADS"], shared, *sides)
-    h, k = size[v.prefix + "_H"], size[v.prefix + "_M"]
+    k = size[v.prefix + "_M"]
+    if v.stem == WGMMA:
+        shared = 16 * (size["STRIPS"] * size["STRIP"] + size["FILTERS"] * k * size["ROW_PIECES"])
+        sides = size["TILE"], size["TILE"], 0, k
+        return Tile(unit, entry, size["THREADS"], shared, *sides, size["CHUNK"])
+    h = size[v.prefix + "_H"]
     if v.what == "backward_x":
         tap = k * size["PITCH"]
     else:
         tap = size["DEPTH"] * (k // size["PIECE"] + size["LONGER"])
     shared = 16 * (2 * (h + 2) * size["PATCH_W"] * size["PITCH"] + size["FILTERS"] * tap)
-    return Tile(unit, f"{MMA}_{v.what}{v.suffix}", h * k // 8, shared, h, size["TILE_W"], 0, k)
+    return Tile(unit, entry, h * k // 8, shared, h, size["TILE_W"], 0, k, size["DEPTH"])
 
 
 def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
@@ -157,7 +172,7 @@ class Form:
     def _shares(self, what: str, made: Any, D: int) -> int:
         tile = chosen(what, self.C, self.K, self.form)
         blocks = made.shape[0] * self._blocks(tile, made)
-        return shares(blocks, -(-D // constants(tile.unit)["DEPTH"]))
+        return shares(blocks, -(-D // tile.depth))
 
     def _launch(self, what: str, made: Any, given: tuple, flag: int) -> Any:
         """Launch a general kernel, which makes `made`."""
@@ -177,8 +192,8 @@ class Form:
         grid = self._blocks(tile, made), made.shape[0], n
         self.where.launch(tile.unit, tile.entry, grid, tile.threads, *given, shared=tile.shared)
         if n > 1:
-            entry = f"{MMA}_sum_{what}"
-            self.where.each(tile.unit, entry, made.size // 4, parts, *to_sum, made.size, n, *sizes)
+            unit, entry = f"{MMA}:{self.form}", f"{MMA}_sum_{what}"
+            self.where.each(unit, entry, made.size // 4, parts, *to_sum, made.size, n, *sizes)
         return made
 
     def backward_w(self, dy: Any, y: Any, x: Any) -> tuple[Any, Any]:

@@ -26,10 +26,8 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)  # Turing, Ampere, ..., Blackwell
 FEW = (75, 90, 120)  # for a quick look
 OPTIONS = ("--ptxas-options=-v",)
 FORMAT = "figures 1"  # of what is kept in the cache: to be changed with what `make` gives
-HALVES_FROM = 80  # the instructions that round to bfloat16
 ANY_BLOCK = 64  # with so few registers a thread, a block of 1024 can always be launched
 
-_NEEDS = re.compile(r"^// Needs:? +sm_(\d+)(a?)\b", re.M)
 _ENTRY = re.compile(r"ptxas info +: Compiling entry function '(\w+)'")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"ptxas info +: Used (\d+) registers(?:.*?(\d+) bytes smem)?")
@@ -47,22 +45,14 @@ class Report:
 
 
 def admits(unit: str, arch: int) -> bool:
-    """Whether a unit (kernel.py) is for this architecture: a line "// Needs: sm_80" in its file asks
-    for that or a newer one, "// Needs: sm_90a" for exactly that one; 16 bits need sm_80."""
-    needs = _needs(unit)
-    if needs is None:
-        return ":" not in unit or arch >= HALVES_FROM
-    return arch == int(needs[1]) if needs[2] else arch >= int(needs[1])
+    """Whether a unit (kernel.py) is for this architecture."""
+    least, letter = kernel.needs(unit)
+    return arch == least if letter else arch >= least
 
 
 def target(unit: str, arch: int) -> str:
     """What NVRTC is asked for: "sm_90", or "sm_90a" where the file needs that."""
-    needs = _needs(unit)
-    return f"sm_{arch}{needs[2] if needs else ''}"
-
-
-def _needs(unit: str) -> re.Match[str] | None:
-    return _NEEDS.search((kernel.KERNELS / f"{unit.partition(':')[0]}.cu").read_text("utf-8"))
+    return f"sm_{arch}{kernel.suffix(unit)}"
 
 
 def examine(source: str, name: str, arch: str) -> tuple[list[Figures], list[str]]:
