@@ -180,7 +180,7 @@ __device__ __forceinline__ unsigned long long wgmma_factor(const void* p, unsign
   __device__ __forceinline__ void NAME(float (&d)[N / 2], unsigned long long a,                   \
                                        unsigned long long b CALLER) {                             \
     ON_GPU(asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." #TYPE "." #TYPE " "     \
-                        REGISTERS __VA_ARGS__, "l"(a), "l"(b), "n"(A_TURNED), "n"(B_TURNED));)    \
+                        REGISTERS __VA_ARGS__ : "l"(a), "l"(b), "n"(A_TURNED), "n"(B_TURNED));)   \
     ON_HOST(simt::wgmma(d, N, a, b, simt::Half::HALF, A_TURNED, B_TURNED, SIMT_HERE);)            \
   }
 #define WGMMA_SIZES(NAME, HALF, TYPE)                                                             \
