@@ -17,8 +17,10 @@
 //          bytes each: while one of each is used the others are filled by cp.async. The strips of a
 //          tile are 2.7 times its pixels; one patch for all taps would be 1.3 times, but then factors
 //          begin at rows that are no multiple of eight, of which NVIDIA's documents say nothing.
-// Cost     (wide) a tap is 4.2 MFLOP for 16 KB of w and 12 of x: 150 FLOP for each byte from L2. wgmma
-//          reads 6 KB of shared memory for 2.1 MFLOP (64 x 128 x 16 twice... a row of A once, B once).
+// Cost     (wide) a tap is 4.2 MFLOP for 16 KB of w and 12 of x: 150 FLOP for each byte from L2, of
+//          which an H200 gives a multiprocessor about 40 a clock, where its tensor cores want 27. A
+//          product of 64 x 128 x 16 reads 6 KB of shared memory in the 64 clocks it takes: 96 of 128
+//          bytes a clock. Compute-bound, if copies stay ahead. (No time was measured yet.)
 //
 // Launched by unetcu/ops/conv3x3.py. Tested by tests/ops/test_conv3x3_mma.py.
 #include "common.cuh"

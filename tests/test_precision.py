@@ -56,7 +56,10 @@ def test_the_gradient_of_a_step(on, precision, error, turn, exact):
     assert abs(loss - exact[0]) <= error * exact[0]
     assert np.linalg.norm(g - exact[1]) <= error * length
     assert g @ exact[1] >= (1 - turn) * length * np.linalg.norm(g)
-    assert gradient(on, precision, scale=4096.0 if precision == "fp16" else None)[1].tobytes() == g.tobytes()
+    assert (
+        gradient(on, precision, scale=4096.0 if precision == "fp16" else None)[1].tobytes()
+        == g.tobytes()
+    )
 
 
 def trained(precision, steps, total=None):

@@ -22,7 +22,9 @@ def product(kernels, entry, f16=0, fault=0, **how):
     d = np.zeros((64, N), f32)
     shared = 2 * 64 * 64 + 128 * (N if entry.startswith("plain") else N // 64 * 16)
     numbers = i32(f16), i32(fault)
-    kernels.launch(entry, 1, 128, a.view(np.uint16), b.view(np.uint16), d, *numbers, shared=shared, **how)
+    kernels.launch(
+        entry, 1, 128, a.view(np.uint16), b.view(np.uint16), d, *numbers, shared=shared, **how
+    )
     row, column = np.mgrid[:64, :N]
     start = column // 8 * 4 + row // 8 % 2 * 2 + column % 2
     return d, start + 2 * (floats(a) @ floats(b))
@@ -56,5 +58,5 @@ def test_misuse_is_an_error_with_its_line(kernels):
 def test_a_factor_that_is_overwritten_is_a_race():
     checked = unit("wgmma", "checked")
     assert np.array_equal(*product(checked, "mixed_128", checked=True))
-    with pytest.raises(RuntimeError, match="which thread .* has read at kernels/wgmma.cu"):
+    with pytest.raises(RuntimeError, match=r"which thread .* has read at kernels/wgmma\.cu"):
         product(checked, "plain_64", fault=3, checked=True)

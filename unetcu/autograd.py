@@ -114,7 +114,6 @@ class Tensor:
         if self.maker is None:
             self.accumulate(dy)
             return
-        self.maker.gated = False
         waiting = {id(self.maker): dy}  # gradients of op outputs, each popped when it is used
         order = _oldest_first(self.maker)
         while order:  # popped, so that an op's arrays are freed once it is done
@@ -193,8 +192,9 @@ class Op:
     adds: ClassVar[bool] = False  # backward adds `so_far`, what its only input got from others
     so_far: Any = None
     # An op that ends in a ReLU (`rectified`) stops dy where y is not > 0, unless all that have made
-    # dy (those with `gates`) did so already: then it is `gated`.
-    rectified, gates, gated = False, False, True
+    # dy (those with `gates`) did so already: then it is `gated` (None: nobody has made any).
+    rectified, gates = False, False
+    gated: bool | None = None
 
     @classmethod
     def apply(cls, *inputs: Tensor, **options: Any) -> Tensor:
@@ -245,7 +245,7 @@ class Op:
             if tuple(g.shape) != wanted:
                 raise ShapeError(f"{self.name}: the gradient of a {wanted} input is {g.shape}")
             if isinstance(s, Op):
-                s.gated = self.gates and (self.adds or s.gated)
+                s.gated = self.gates and (self.adds or s.gated is not False)
             result.append((s, g))
         for kept in set(vars(self)) - {"device", "out_shape"}:
             delattr(self, kept)

@@ -50,7 +50,8 @@ class Checkpoint:
     training: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def network(self, on: str | Device = "cpu", precision: str = "fp32") -> UNet:
-        """The network with these weights, computing as UNet's precision says. Raises CheckpointError if they do not belong to it."""
+        """The network with these weights; precision: as of UNet. Raises CheckpointError if they do
+        not belong to it."""
         config, on = self.meta["config"], device(on) if isinstance(on, str) else on
         precision = settled(precision, on)
         try:

@@ -169,7 +169,8 @@ class Scaling:
 
     def look(self) -> None:
         """After backward, before the step."""
-        where, grads = self.parameters.device, self.parameters.gradients()
+        where: Any = self.parameters.device  # a GPU
+        grads = self.parameters.gradients()
         size = constants("optim")
         blocks = -(-grads.size // size["SPAN"])
         parts = where.empty((blocks,), np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .autograd import Op, Tensor
-from .device import Device
+from .device import Device, Gpu
 from .errors import ShapeError
 
 PIECE = 1 << 16  # numbers drawn at a time
@@ -107,9 +107,10 @@ class Parameters(Mapping[str, Parameter]):
 
     def round(self) -> None:
         """Bring the rounded weights up to date; before every forward pass."""
-        if self._rounded is not None and self._rounded_version != self.version:
-            size = self._values.size
-            self.device.each("cast", "cast_forward", size, self._values, self._rounded, size)
+        if isinstance(self.device, Gpu) and self._rounded_version != self.version:
+            if self._rounded is not None:
+                size = self._values.size
+                self.device.each("cast", "cast_forward", size, self._values, self._rounded, size)
             self._rounded_version = self.version
 
     def to_round(self) -> tuple[Any, int]:

@@ -13,7 +13,7 @@ from .errors import UsageError
 
 # What a network can be asked to compute in: floats, multiplied exactly (fp32) or on tensor cores,
 # or 16 bits, multiplied on tensor cores and added up in float. FORMS: how images are then stored.
-FORMS = {
+FORMS: dict[str, "np.dtype[Any]"] = {
     "fp32": np.dtype(np.float32),
     "tf32x3": np.dtype(np.float32),
     "tf32": np.dtype(np.float32),
@@ -21,7 +21,7 @@ FORMS = {
     "fp16": np.dtype(np.float16),
 }
 PRECISION_HELP = (
-    "arithmetic of a GPU: fp32, exact; tf32x3, nearly so, and tf32, on tensor cores; bf16 and fp16, "
+    "arithmetic of a GPU: fp32, exact; tf32x3, nearly so, and tf32, on tensor cores; bf16, fp16, "
     "with images of 16 bits, the fastest (default: bf16 where the GPU has it)"
 )
 BF16 = np.dtype(np.uint16)

@@ -81,8 +81,9 @@ def predict(
     tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
     threshold, overlay, confidence, bits: see outputs.Outputs. instances: number the objects; how
     they are found says the model, but for threshold and min_size where these are given. memory:
-    bytes that the process may take. exact: see infer.probabilities; on a GPU it is precision
-    "fp32" (precision.py). Raises UnetcuError (see errors.py) for bad input; whatever can be seen to be wrong before the work is refused before it.
+    bytes that the process may take. exact: see infer.probabilities; precision: see UNet; exact is
+    "fp32". Raises UnetcuError (see errors.py) for bad input; whatever can be seen to be wrong
+    before the work is refused before it.
     """
     if tta not in VIEWS:
         raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")

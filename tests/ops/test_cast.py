@@ -16,7 +16,22 @@ def on(request):
     return request.param
 
 
-SPECIAL = [0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 65504, 65520, 1e-8, 6e-8, 1e-40, 3.4e38, -3.3e38]
+SPECIAL = [
+    0,
+    -0.0,
+    1,
+    -1,
+    np.inf,
+    -np.inf,
+    np.nan,
+    65504,
+    65520,
+    1e-8,
+    6e-8,
+    1e-40,
+    3.4e38,
+    -3.3e38,
+]
 
 
 @pytest.mark.parametrize("to", [BF16, FP16], ids=["bf16", "fp16"])

@@ -79,7 +79,9 @@ def agree(on, rng, form, N, P, Q, C, K):
     dy = integers(rng, N, P, Q, K)
     for relu in (False, True):
         got = run_form(Conv3x3, on, form, [x, w, b], dy, relu=relu, precision=form)
-        for what, a, right in zip(("y", "dx", "dw", "db"), got, exact(x, w, b, dy, relu), strict=True):
+        for what, a, right in zip(
+            ("y", "dx", "dw", "db"), got, exact(x, w, b, dy, relu), strict=True
+        ):
             same_bits(a, right, f"{what}, relu={relu}")
 
 
@@ -134,7 +136,9 @@ def test_any_numbers_within_the_bound(on, form, channels, rng):
 
     rights, sizes = slow(*wide), slow(*map(np.abs, wide))
     terms = 9 * C + 1, 9 * K, 170, 170
-    for what, a, right, size, n in zip(("y", "dx", "dw", "db"), got, rights, sizes, terms, strict=True):
+    for what, a, right, size, n in zip(
+        ("y", "dx", "dw", "db"), got, rights, sizes, terms, strict=True
+    ):
         within(a, right, size, n, form, what)
 
 
@@ -219,8 +223,15 @@ def test_odd_channels_go_to_the_general_kernels(rng):
         agree("simt", rng, form, 1, 4, 6, C, K)
     where.launches.clear()
     with no_grad():
-        conv3x3(*tensors("simt", "bf16", [integers(rng, 1, 5, 5, 8), integers(rng, 3, 3, 8, 8),
-                                          integers(rng, 8)], ()), precision="bf16")
+        conv3x3(
+            *tensors(
+                "simt",
+                "bf16",
+                [integers(rng, 1, 5, 5, 8), integers(rng, 3, 3, 8, 8), integers(rng, 8)],
+                (),
+            ),
+            precision="bf16",
+        )
     assert set(where.launches) == {"conv3x3_mma_forward_narrow"}
 
 

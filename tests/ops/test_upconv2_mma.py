@@ -24,7 +24,6 @@ pytestmark = pytest.mark.parametrize(("on", "form"), PLACES)
 
 def products(x, w, b, dy):
     """y, dx, dw, db, place by place."""
-    N, H, W, C = x.shape
     y, dx, dw = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(w)
     for a, e in np.ndindex(2, 2):
         here = np.s_[:, a::2, e::2]

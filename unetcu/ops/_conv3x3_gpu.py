@@ -157,7 +157,9 @@ class Form:
         empty = self.where.empty
         if not self.tensor_cores:
             dx = empty(x.shape, x.dtype)
-            return self._launch("backward_x", dx, (dy, dy if y is None else y, w, dx), int(y is not None))
+            return self._launch(
+                "backward_x", dx, (dy, dy if y is None else y, w, dx), int(y is not None)
+            )
         both, seam = apart(x)
         dx = empty(both[0].shape, x.dtype)
         dskip = empty(both[1].shape, x.dtype) if seam[0] else dx
@@ -167,7 +169,9 @@ class Form:
         return Pair(dskip, dx) if seam[0] else dx
 
     def _blocks(self, tile: Tile, made: Any) -> int:
-        return prod(-(-a // b) for a, b in zip(made.shape[1:], (tile.h, tile.w, tile.k), strict=True))
+        return prod(
+            -(-a // b) for a, b in zip(made.shape[1:], (tile.h, tile.w, tile.k), strict=True)
+        )
 
     def _shares(self, what: str, made: Any, D: int) -> int:
         tile = chosen(what, self.C, self.K, self.form)
@@ -204,11 +208,21 @@ class Form:
         n, parts = slabs(tile, N, H, W, C, K), (dw, db)
         if n > 1:
             parts = where.empty((n, *dw.shape)), where.empty((n, K))
+        given: tuple[Any, ...] = (
+            x,
+            dy,
+            dy if y is None else y,
+            *parts,
+            N,
+            H,
+            W,
+            C,
+            K,
+            int(y is not None),
+        )
         if self.tensor_cores:
             both, seam = apart(x)
             given = *both, dy, *parts, N, H, W, C, K, *seam
-        else:
-            given = x, dy, dy if y is None else y, *parts, N, H, W, C, K, int(y is not None)
         grid = n, -(-C // tile.c), -(-K // tile.k)
         where.launch(tile.unit, tile.entry, grid, tile.threads, *given, shared=tile.shared)
         if n > 1:

@@ -24,7 +24,7 @@ def apart(x: Any) -> tuple[tuple[Any, Any], tuple[int, int, int]]:
 
 
 class Pooled:
-    """An image and, made in the same pass, its max-pool: (pooled, winner) as maxpool2 makes them."""
+    """An image and, made in the same pass, its max-pool: pooled and winner as maxpool2 has them."""
 
     def __init__(self, x: Any, pooled: Any, winner: Any) -> None:
         self.x, self.pooled, self.winner = x, pooled, winner

@@ -18,9 +18,6 @@ the price that the last bits of a pixel depend on a 6x6 patch (kernels/cpu/READM
 few image rows at a time, to stay in the cache.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 

@@ -124,7 +124,12 @@ class UpConv2(Op):
         share = -(-pixels // max(1, BLOCKS // tiles, -(-pixels // LONGEST)))
         share = -(-share // size["DEPTH"]) * size["DEPTH"]
         slabs = -(-pixels // share)
-        part, dw, part_b, db = empty((slabs, *shape)), empty(shape), empty((slabs, 4, K)), empty((K,))
+        part, dw, part_b, db = (
+            empty((slabs, *shape)),
+            empty(shape),
+            empty((slabs, 4, K)),
+            empty((K,)),
+        )
         self._launch_mma("backward_w", (4 * K, C, slabs), x, dy, part, part_b, last=(share,))
         self._sum(part, dw)
         self._sum(part_b, db)

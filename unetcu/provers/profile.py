@@ -110,7 +110,7 @@ class Recorder(Simt):
 
     def _start(self, call: Call) -> None:
         super()._start(call)
-        made = Launch(call.stem, call.entry, call.grid, call.block, call.shared)
+        made = Launch(call.unit, call.entry, call.grid, call.block, call.shared)
         same = self.launched.setdefault((call.entry, call.grid, call.block, call.shared), made)
         same.add(self.records.pop()[1])
 

@@ -48,7 +48,9 @@ class Loop:
         self.loss_sum, self.loss_count = 0.0, 0
         self.seconds = 0.0  # of all work, that before a resumption included
         self.epoch_seconds = 0.0  # of this epoch's steps alone
-        self._judged = UNet(**trainer.net.config, on=trainer.net.device, precision=trainer.net.precision)
+        self._judged = UNet(
+            **trainer.net.config, on=trainer.net.device, precision=trainer.net.precision
+        )
         self._drawn = -math.inf
         self._seen = 0.0
 

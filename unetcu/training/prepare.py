@@ -159,7 +159,9 @@ def seconds_a_step(net: UNet, prepared: Prepared) -> float:
     One step is not counted, for it also pays for first touches of memory; then as many as fit in
     two seconds, one at least.
     """
-    trial = Trainer(UNet(**net.config, on=net.device, precision=net.precision), prepared.settings, total=100)
+    trial = Trainer(
+        UNet(**net.config, on=net.device, precision=net.precision), prepared.settings, total=100
+    )
     start, counted = 0.0, -1
     for batch in Tiles(prepared.training, prepared.settings).batches(0, 20):
         if counted == 0:
