@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lowest first. A module imports from its own layer (without a circle) and from layers below.
 LAYERS = {
-    "foundations": "unetcu errors rng progress tiles threads cache kernel simtbuild",
+    "foundations": "unetcu errors rng progress tiles threads cache kernel simtbuild precision",
     "device": "gemm device device.*",
     "engine": "graph autograd parameters",
     "ops": "ops ops.*",

@@ -78,7 +78,7 @@ def right(monkeypatch, net, x, places):
     def watch(op, bound, patch):
         forward, backward = op.forward_cpu, op.backward_cpu
 
-        def forth(self, x, w, b, relu=False):
+        def forth(self, x, w, b, relu=False, **_):
             y = forward(self, x, w, b, relu) if op is Conv3x3 else forward(self, x, w, b)
             self.seen, self.open = (x, w, b), y > 0 if relu else True
             return y
@@ -134,7 +134,7 @@ def test_numbers_of_11_bits_are_off_by_more(monkeypatch):
     net, forward = made(2, 12), Conv3x3.forward_cpu
     x = image(net, 64, 68)
 
-    def coarse(self, x, w, b, relu=False):
+    def coarse(self, x, w, b, relu=False, **_):
         x, w = (((a.view("u4") + 0x1000) & 0xFFFFE000).view("f") for a in (x, w))
         return forward(self, x, w, b, relu)
 

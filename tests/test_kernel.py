@@ -44,17 +44,17 @@ def test_signatures(folder):
     found = kernel.entries("tiles")
     assert list(found) == ["tiles_forward", "tiles_backward"]
     assert found["tiles_forward"] == (
-        ("x", "float32", True, True),
-        ("y", "float32", True, False),
-        ("arg", "uint8", True, False),
-        ("when", "uint32", True, True),
-        ("count", "int64", False, False),
-        ("rate", "float64", False, False),
-        ("N", "int32", False, False),
+        ("x", "float32", True, True, False),
+        ("y", "float32", True, False, False),
+        ("arg", "uint8", True, False, False),
+        ("when", "uint32", True, True, False),
+        ("count", "int64", False, False, False),
+        ("rate", "float64", False, False, False),
+        ("N", "int32", False, False, False),
     )
     assert found["tiles_backward"] == (
-        ("h", "uint16", True, True),
-        ("k", "uint32", False, False),
+        ("h", "uint16", True, True, False),
+        ("k", "uint32", False, False, False),
     )
 
 

@@ -65,9 +65,9 @@ def test_the_gradient_of_a_step(on, precision, error, turn, exact):
 def trained(precision, steps, total=None):
     """The losses of a short training, and the trainer."""
     net = UNet(1, 8, on="simt", precision=precision, dropout=0)
-    settings = Settings(depth=1, base=8, tile=28, batch=1, lr=5e-3)
+    settings = Settings(depth=1, base=8, tile=44, batch=1, lr=5e-3)
     trainer = Trainer(net, settings, total=total or steps)
-    return [trainer.step(batch(k, 28, 1)) for k in range(steps)], trainer
+    return [trainer.step(batch(k, 44, 1)) for k in range(steps)], trainer
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -92,10 +92,10 @@ def test_a_run_in_fp16_goes_on_where_it_stopped():
     assert set(first.state()) == {"average", "mean", "square", "loss_scale"}
     again.load(first.weights(), first.state(), 3)
     for k in range(3, 6):
-        assert again.step(batch(k, 28, 1)) == whole.step(batch(k, 28, 1))
+        assert again.step(batch(k, 44, 1)) == whole.step(batch(k, 44, 1))
     for name, w in whole.weights().items():
         assert again.weights()[name].tobytes() == w.tobytes(), name
-    assert again.state()["loss_scale"].tolist() == [1024, 1 / 512, 2]
+    assert again.state()["loss_scale"].tolist() == [1024, 1 / 1024, 2]
 
 
 def test_the_loss_scale_leaves_out_steps_whose_gradient_is_not_finite(rng):

@@ -164,7 +164,9 @@ def constants(unit: str) -> dict[str, int]:
         try:
             found[name] = _value(ast.parse(value.strip(), mode="eval").body, found)
         except (SyntaxError, KeyError):
-            raise KernelError(f"{unit}: cannot read constexpr int {name} = {value}") from None
+            raise KernelError(
+                f"{unit.partition(':')[0]}.cu: cannot read constexpr int {name} = {value}"
+            ) from None
     return found
 
 

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from .autograd import Op, Tensor
 from .device import Device, Gpu
 from .errors import ShapeError
+from .precision import HALVES
 
 PIECE = 1 << 16  # numbers drawn at a time
 LINE = 32  # each parameter starts at a multiple of so many numbers: a GPU's cache line
@@ -29,7 +30,7 @@ class Parameter(Tensor):
 
     def numpy(self) -> np.ndarray:
         """The values, not rounded, as a NumPy array; waits for the device."""
-        return self.device.get(self.values)
+        return self.device.get(self.values) if self.dtype in HALVES else super().numpy()
 
     @property
     def version(self) -> int:

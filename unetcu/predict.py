@@ -20,11 +20,9 @@ On the CPU the convolutions take a fast form, whose rounding errors are larger a
 tiles: the same --tile gives the same bytes with any --threads and --memory, another --tile moves
 the last digits. How far it is from the exact form is measured on one tile and said. --exact takes
 1.6 to 2.5 times as long and gives exactly the result of the whole image in one piece, whatever
---tile is (with --tta rot7, nearly exactly). Without the compiled module, and on a GPU, all is
-exact.
+--tile is (with --tta rot7, nearly exactly). Without the compiled module all is exact.
 
-The model file says how images are scaled. Give images made like those it was trained on: the same
-channels, the same magnification, the same kind of contrast.
+Give images made like those it was trained on: channels, magnification, kind of contrast.
 """
 
 import argparse
@@ -78,12 +76,11 @@ def predict(
     """Predict images and return the paths of the files written; prints as the command does.
 
     model: a file that training wrote. images: files or folders. out: a folder, made if missing.
-    tile: input pixels of a tile (default: `default_tile`). tta: see infer.probabilities.
+    tile: input pixels of a tile (default: `default_tile`). tta, exact: see infer.probabilities.
     threshold, overlay, confidence, bits: see outputs.Outputs. instances: number the objects; how
     they are found says the model, but for threshold and min_size where these are given. memory:
-    bytes that the process may take. exact: see infer.probabilities; precision: see UNet; exact is
-    "fp32". Raises UnetcuError (see errors.py) for bad input; whatever can be seen to be wrong
-    before the work is refused before it.
+    bytes that the process may take. precision: as of UNet; exact means fp32. Raises UnetcuError
+    (errors.py) for bad input; what can be seen to be wrong before the work is refused before it.
     """
     if tta not in VIEWS:
         raise UsageError(f"--tta {tta} is not known: give one of {', '.join(VIEWS)}")
