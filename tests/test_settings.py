@@ -18,7 +18,8 @@ from unetcu.training.settings import Settings, add_flags, from_flags
 # One value of each setting that is not its default.
 OTHER = {
     "epochs": 3, "steps": 17, "minutes": 0.5, "batch": 2, "lr": 1e-05, "optimizer": "sgd",
-    "momentum": 0.5, "precision": "fp32", "schedule": "constant", "average": 0.0, "tile": 572, "depth": 2, "base": 3,
+    "momentum": 0.5, "precision": "fp32", "schedule": "constant", "average": 0.0, "tile": 572,
+    "depth": 2, "base": 3,
     "dropout": 0.5, "classes": 3, "instances": True, "ignore": -7, "range": "image",
     "val": "pages 18-23,7", "balance": 0.5, "w0": 2.5,
     "sigma": 3.25, "gap": 2, "symmetry": "up-down", "elastic": 0.0, "scale": 0.25, "gray": 0.0,

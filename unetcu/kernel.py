@@ -79,16 +79,16 @@ def named(entry: str, unit: str) -> str:
 def needs(unit: str) -> tuple[int, str]:
     """What the line "// Needs: sm_90a" of a unit's file asks for: (90, "a"). Such an architecture
     is needed exactly, one without a letter or a newer one. 0: any."""
-    stem, _, form = unit.partition(":")
-    found = _NEEDS.search((KERNELS / f"{stem}.cu").read_text("utf-8"))
+    found = _NEEDS.search(source(unit))
     if found:
         return int(found[1]), found[2]
-    return (HALVES_FROM if form else 0), ""
+    return (HALVES_FROM if ":" in unit else 0), ""
 
 
-def suffix(unit: str) -> str:
-    """What follows the architecture's name when a unit is compiled: "a" or nothing."""
-    return needs(unit)[1]
+def suffix(text: str) -> str:
+    """What follows the architecture's name when a unit of this text is compiled: "a" or nothing."""
+    found = _NEEDS.search(text)
+    return found[2] if found else ""
 
 
 def stems() -> list[str]:

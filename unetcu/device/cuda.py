@@ -97,7 +97,8 @@ class Cuda(Gpu):
 
     def _load(self, unit: str, entry: str) -> Any:
         if unit not in self._modules:
-            path = nvrtc.cubin(source(unit), f"kernels/{unit}.cu", self._arch + suffix(unit))
+            text = source(unit)
+            path = nvrtc.cubin(text, f"kernels/{unit}.cu", self._arch + suffix(text))
             self._modules[unit] = self._cupy.RawModule(path=str(path))
         function = self._functions[unit, entry] = self._modules[unit].get_function(entry)
         return function

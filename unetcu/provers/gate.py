@@ -52,7 +52,7 @@ def admits(unit: str, arch: int) -> bool:
 
 def target(unit: str, arch: int) -> str:
     """What NVRTC is asked for: "sm_90", or "sm_90a" where the file needs that."""
-    return f"sm_{arch}{kernel.suffix(unit)}"
+    return f"sm_{arch}{kernel.needs(unit)[1]}"
 
 
 def examine(source: str, name: str, arch: str) -> tuple[list[Figures], list[str]]:
