@@ -29,6 +29,9 @@ extern "C" __global__ void dropout_scale(const real* __restrict__ x,
     right = static_cast<unsigned>(product);
     key += 0x9E3779B9u;
   }
-  y[first] = x[first] * (left >= threshold ? scale : 0.0f);
-  if (first + 1 < count) y[first + 1] = x[first + 1] * (right >= threshold ? scale : 0.0f);
+  const float v = x[first];
+  y[first] = v * (left >= threshold ? scale : 0.0f);
+  if (first + 1 >= count) return;
+  const float next = x[first + 1];
+  y[first + 1] = next * (right >= threshold ? scale : 0.0f);
 }

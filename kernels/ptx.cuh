@@ -95,30 +95,30 @@ __device__ __forceinline__ void mma_tf32(float (&d)[4], const unsigned (&a)[4],
 // second of two goes into the upper half of a register.
 __device__ __forceinline__ unsigned short bf16_of(float v) {
   ON_GPU(unsigned short bits; asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v)); return bits;)
-  ON_HOST(return simt::bf16_of(v);)
+  ON_HOST(return simt::to_bf16(v);)
 }
 __device__ __forceinline__ unsigned short f16_of(float v) {
   ON_GPU(unsigned short bits; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(v)); return bits;)
-  ON_HOST(return simt::f16_of(v);)
+  ON_HOST(return simt::to_f16(v);)
 }
 __device__ __forceinline__ float float_of_f16(unsigned short bits) {
   ON_GPU(float v; asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(bits)); return v;)
-  ON_HOST(return simt::float_of_f16(bits);)
+  ON_HOST(return simt::from_f16(bits);)
 }
 __device__ __forceinline__ unsigned bf16x2_of(float low, float high) {
   ON_GPU(unsigned bits; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
          return bits;)
-  ON_HOST(return simt::bf16_of(low) | static_cast<unsigned>(simt::bf16_of(high)) << 16;)
+  ON_HOST(return simt::to_bf16(low) | static_cast<unsigned>(simt::to_bf16(high)) << 16;)
 }
 __device__ __forceinline__ unsigned f16x2_of(float low, float high) {
   ON_GPU(unsigned bits; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
          return bits;)
-  ON_HOST(return simt::f16_of(low) | static_cast<unsigned>(simt::f16_of(high)) << 16;)
+  ON_HOST(return simt::to_f16(low) | static_cast<unsigned>(simt::to_f16(high)) << 16;)
 }
 // A float rounded to the 10 bits of fraction of tf32, halves away from zero. sm_80.
 __device__ __forceinline__ unsigned tf32_of(float v) {
   ON_GPU(unsigned bits; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v)); return bits;)
-  ON_HOST(return simt::tf32_of(v);)
+  ON_HOST(return simt::to_tf32(v);)
 }
 
 // cp.async, sm_80: BYTES (4, 8 or 16) from global to shared memory in the background; both

@@ -11,11 +11,15 @@
 extern "C" __global__ void relu_forward(const real* __restrict__ x, real* __restrict__ y,
                                         long long count) {
   const long long i = thread_index();
-  if (i < count) y[i] = x[i] <= 0 ? real(0.0f) : x[i];  // not fmaxf: it would swallow a NaN
+  if (i >= count) return;
+  const float v = x[i];
+  y[i] = v <= 0 ? 0.0f : v;  // not fmaxf: it would swallow a NaN
 }
 
 extern "C" __global__ void relu_backward(const real* __restrict__ dy, const real* __restrict__ y,
                                          real* __restrict__ dx, long long count) {
   const long long i = thread_index();
-  if (i < count) dx[i] = y[i] > 0 ? dy[i] : real(0.0f);
+  if (i >= count) return;
+  const float v = y[i], g = dy[i];
+  dx[i] = v > 0 ? g : 0.0f;
 }

@@ -7,6 +7,7 @@ from unetcu import kernel
 from unetcu.cli import main
 from unetcu.errors import UsageError
 from unetcu.provers.profile import Launch, measure, profile, table, totals
+from unetcu.provers.work import launch_all
 
 
 def test_convolution_by_hand():
@@ -60,11 +61,29 @@ def test_rows_of_launches_are_added():
 
 @pytest.mark.parametrize("stem", kernel.stems())
 def test_every_kernel_file_has_a_profile(stem):
-    text = profile(stem, (1, 8, 8, 4), 2)
+    text = profile(stem, (1, 8, 8, 8), 8)
     assert max(map(len, text.splitlines())) <= 100
     seen = {line.split(":")[0] for line in text.splitlines() if " blocks of " in line}
     assert seen <= set(kernel.entries(stem))
     assert seen
+
+
+@pytest.mark.parametrize("stem", ["conv3x3_mma", "conv3x3_wgmma", "upconv2_mma"])
+def test_products_of_tensor_cores_are_counted_once(stem):
+    """Whole tiles and chunks: 16 x 16 pixels of 64 channels, 64 filters; then b is added."""
+    op = stem.partition("_")[0]
+    shape = (1, 18, 18, 64) if op == "conv3x3" else (1, 16, 16, 64)
+    launches = measure(lambda where: launch_all(stem, shape, 64, where))
+    (forward,) = [launch for launch in launches if f"{stem}_forward" in launch.entry]
+    products = 16 * 16 * 64 * 64 * (9 if op == "conv3x3" else 4)
+    added = 16 * 16 * 64 * (1 if op == "conv3x3" else 4)
+    assert totals(forward.rows.values()).flops == 2 * products + added
+
+
+@pytest.mark.parametrize("stem", ["conv3x3_mma", "upconv2_mma"])
+def test_channels_that_tensor_cores_do_not_take(stem):
+    with pytest.raises(UsageError, match="multiplies multiples of 8 channels, not 4 to 2"):
+        profile(stem, (1, 8, 8, 4), 2)
 
 
 def test_command(capsys):

@@ -145,26 +145,6 @@ SIMT_COUNTED bool isinf(A a) { return std::isinf(raw(a)); }
 template <class A, class T = both_t<A>>
 SIMT_COUNTED bool isfinite(A a) { return std::isfinite(raw(a)); }
 
-// Each lane's share of what the warp multiplies and adds.
-__attribute__((always_inline)) inline void mma_16x8x16(Counted<float>* d, const unsigned* a,
-                                                       const unsigned* b, Half format,
-                                                       Place place) {
-  count_flops(2 * 16 * 8 * 16 / 32);
-  mma_16x8x16(&d->value, a, b, format, place);
-}
-__attribute__((always_inline)) inline void mma_16x8x8_tf32(Counted<float>* d, const unsigned* a,
-                                                           const unsigned* b, Place place) {
-  count_flops(2 * 16 * 8 * 8 / 32);
-  mma_16x8x8_tf32(&d->value, a, b, place);
-}
-
-__attribute__((always_inline)) inline void wgmma(Counted<float>* d, int columns, uint64_t a,
-                                                uint64_t b, Half format, bool a_turned,
-                                                bool b_turned, Place place) {
-  count_flops(2 * 64 * columns * 16 / 128);
-  wgmma(&d->value, columns, a, b, format, a_turned, b_turned, place);
-}
-
 #undef SIMT_OPERATOR
 #undef SIMT_COMPARISON
 #undef SIMT_FUNCTION1

@@ -77,18 +77,18 @@ SIMT_DEVICE double __longlong_as_double(long long i) { return simt::same_bits<do
 // ptx.cuh: float to 16 bits and back, and to tf32, as the cvt instructions round.
 namespace simt {
 using Plain = decltype(0.0f);  // what `float` is outside profile mode
-SIMT_DEVICE unsigned short bf16_of(float v) {
+SIMT_DEVICE unsigned short to_bf16(float v) {
   const unsigned bits = same_bits<unsigned>(v);
   if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fff;  // NaN
   return static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
-SIMT_DEVICE unsigned short f16_of(float v) {
+SIMT_DEVICE unsigned short to_f16(float v) {
   return same_bits<unsigned short>(static_cast<_Float16>(same_bits<Plain>(v)));
 }
-SIMT_DEVICE float float_of_f16(unsigned short bits) {
+SIMT_DEVICE float from_f16(unsigned short bits) {
   return static_cast<Plain>(same_bits<_Float16>(bits));
 }
-SIMT_DEVICE unsigned tf32_of(float v) {
+SIMT_DEVICE unsigned to_tf32(float v) {
   const unsigned bits = same_bits<unsigned>(v);
   return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fffffff : (bits + 0x1000) & 0xffffe000;
 }

@@ -5,7 +5,9 @@ and the shape alone, and so do the order of additions and the bits.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from typing import Any, NamedTuple
 
@@ -69,9 +71,22 @@ class Tile(NamedTuple):
     depth: int = 0
 
 
+@contextmanager
+def studied(stem: str) -> Iterator[None]:
+    """Inside, the variants of a stem are tried as if UNETCU_VARIANT named it."""
+    before = _asked.set((*_asked.get(), stem))
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+_asked: ContextVar[tuple[str, ...]] = ContextVar("asked", default=())
+
+
 def chosen(what: str, C: int, K: int, form: str = "fp32") -> Tile:
     """The kernel for these channels in this format."""
-    asked = os.environ.get("UNETCU_VARIANT", "").split(",")
+    asked = (*os.environ.get("UNETCU_VARIANT", "").split(","), *_asked.get())
     mma = on_tensor_cores(form, C, K)
     fitting = (v for v in VARIANTS if v.what == what and mma == (v.stem != FFMA) and v.fits(C, K))
     known = (v for v in fitting if form in formats(v.stem) or v.stem == FFMA)

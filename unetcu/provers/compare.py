@@ -4,7 +4,8 @@ that need no GPU."""
 import numpy as np
 
 from .ladder import convolve, rungs
-from .profile import Launch, Recorder, Shape, measure, totals
+from .profile import Launch, Recorder, measure, totals
+from .work import Shape
 
 HEAD = [
     *("kernel", "global requests", "sectors each", "MB moved", "FLOP a byte"),

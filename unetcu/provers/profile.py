@@ -13,26 +13,19 @@ From the addresses follow the numbers that explain most of a kernel's speed:
 Time is not among them: caches, latency and the order of instructions are a GPU's own.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from .. import kernel
 from ..device.gpu import Call
 from ..device.simt import Simt
-from ..errors import UsageError
-from ..optim import SGD, AdamW
-from ..parameters import Parameters
-from .cases import cases
-from .judge import run
-from .ladder import convolve
+from .work import Shape, launch_all
 
 SECTOR = 32  # bytes
 WIDTH = 100  # columns of a terminal
 
-Shape = tuple[int, int, int, int]
 Row = dict[str, Any]  # see Row in kernels/simt/profiler.h
 
 
@@ -40,7 +33,7 @@ Row = dict[str, Any]  # see Row in kernels/simt/profiler.h
 class Launch:
     """The launches of one kernel over one grid, added up."""
 
-    stem: str
+    unit: str
     entry: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
@@ -128,52 +121,15 @@ def profile(stem: str, shape: Shape, channels: int) -> str:
     shape: N,H,W,C of the input. channels: of the output, or classes; ignored where the input says
     all. Values are made up. Raises ShapeError where the op cannot take such an input.
     """
-    launches = measure(lambda where: _work(stem, shape, channels, where))
-    own = [launch for launch in launches if launch.stem == stem]
-    others = [launch for launch in launches if launch.stem != stem]
+    launches = measure(lambda where: launch_all(stem, shape, channels, where))
+    own = [launch for launch in launches if launch.unit.partition(":")[0] == stem]
+    others = [launch for launch in launches if launch not in own]
     parts = [table(launch) for launch in own]
     if others:
         names = ", ".join(f"{launch.entry} ({launch.times})" for launch in others)
-        parts.append(f"launched besides, from other files: {names}")
+        besides = f"launched besides, from other files: {names}"
+        parts.append(textwrap.fill(besides, WIDTH, subsequent_indent="  "))
     return "\n\n".join(parts)
-
-
-def _work(stem: str, shape: Shape, channels: int, where: Recorder) -> None:
-    rng = np.random.default_rng(0)
-    (n, h, w, c), k = shape, channels
-
-    def made_up(*sizes: int) -> Any:
-        return where.put(rng.standard_normal(sizes).astype(np.float32))
-
-    if stem.startswith("ladder/"):
-        arrays = made_up(*shape), made_up(3, 3, c, k), made_up(k)
-        convolve(where, stem.removeprefix("ladder/"), *arrays)
-        return
-    if stem == "optim":
-        for kind in (SGD, AdamW):
-            parameters = Parameters({"p": (n * h * w * c,)}, where)
-            parameters["p"].accumulate(made_up(n * h * w * c))
-            kind(parameters, 0.01).step()
-        return
-    if stem == "fill":
-        where.zeros(shape)
-        return
-    shapes: dict[str, tuple[tuple[int, ...], ...]] = {
-        "conv3x3": (shape, (3, 3, c, k), (k,)),
-        "conv1x1": (shape, (c, k), (k,)),
-        "matmul": ((n * h * w, c), (c, k)),
-        "upconv2": (shape, (2, 2, c, k), (k,)),
-        "crop_concat": ((n, h + 4, w + 4, k), shape),
-        "dropout": (shape, (2,)),
-        "softmax_loss": ((n, h, w, k), (n, h, w), (n, h, w)),
-        "elementwise": (shape, (c,)),
-    }
-    known = {case.op: case for case in cases(1) if case.stem == stem}
-    if not known:
-        raise UsageError(f"nothing is known that launches the kernels of {stem}.cu")
-    for case in known.values():
-        asked = replace(case, shapes=shapes.get(stem, (shape,)), kind="normal")
-        run(asked, where, *asked.draw())
 
 
 def table(launch: Launch) -> str:

@@ -214,6 +214,7 @@ def _table(declared: str) -> Table:
     array = _ARRAY.search(declared[start.start() :]) if start else None
     name, size, _ = _size(array)
     kind, (_, _, given) = array[3] if array else "", declared.partition("=")
+    given = re.sub(r"\b0[fd](?=[0-9A-F]{8})", "0x", given)  # floats by their bits
     values = [int(v, 0) for v in re.findall(r"-?\w+", given)]
     width = BITS[kind] // 8
     data = b"".join((v % (1 << 8 * width)).to_bytes(width, "little") for v in values)
