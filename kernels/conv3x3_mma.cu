@@ -40,6 +40,11 @@ constexpr int NARROW_H = 16;
 constexpr int NARROW_M = 64;
 constexpr int FILTERS = 4;  // taps of w in shared memory
 constexpr int PATCH_W = TILE_W + 2;
+#ifdef FORMAT_TF32X3
+constexpr int UNROLL = 1;  // taps, where filters are turned: sm_80 has no register to spare
+#else
+constexpr int UNROLL = 3;
+#endif
 
 // out (N,P,Q,M) of x (N,H,W,D). gated: by `gate`, which lies as out does.
 template <int TILE_H, int TILE_M, bool TURNED>
@@ -128,6 +133,7 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
   }
 
   float sum[WARP_H][WARP_M / 8][4] = {};
+  constexpr int TAPS = TURNED ? UNROLL : 3;
   int stage = 0;
   for (int chunk = first; chunk < last; ++chunk) {
     begin_pixels(chunk + 1);
@@ -135,7 +141,7 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
     const uint4* rows = xs + chunk % 2 * PATCH + (top * PATCH_W + lane % 16) * PITCH;
 #pragma unroll 1
     for (int r = 0; r < 3; ++r, rows += PATCH_W * PITCH) {
-#pragma unroll
+#pragma unroll TAPS
       for (int s = 0; s < 3; ++s) {
         cp_async_wait<FILTERS - 2>();
         __syncthreads();  // this tap is there for all, and all are done with the one before

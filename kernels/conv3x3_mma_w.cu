@@ -105,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(W_THREADS, 1) conv3x3_mma_w_backwar
     const uint4* slopes = gs + tile % 2 * W_PIXELS * W_PITCH;
     const uint4* pixels = xs + (tile % 2 * W_PATCH + r * W_PATCH_W) * W_PITCH + c_warp / PIECE;
     const int rows = min(P - tile / across % down * W_TILE_H, W_TILE_H);
-#pragma unroll 2
+#pragma unroll 1
     for (int i = 0; i < rows; ++i) {
 #pragma unroll
       for (int j0 = 0; j0 < W_TILE_W; j0 += 2 * PIECE) {

@@ -20,7 +20,11 @@ def test_list_names_every_kernel_with_its_figures(capsys):
     code, out, _ = said(capsys, "list")
     assert code == 0
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:-1]}
-    every = {e: stem for stem in kernel.stems() for e in kernel.entries(stem)}
+    every = {
+        kernel.named(e, unit): unit.partition(":")[0]
+        for unit in kernel.units()
+        for e in kernel.entries(unit)
+    }
     assert set(rows) == set(every)
     for entry, (_, file, registers, shared, test) in rows.items():
         assert file == f"{every[entry]}.cu"
@@ -54,7 +58,8 @@ def test_check_reports_a_kernel_that_is_wrong(capsys, monkeypatch):
     def wrong(self, call):
         start(self, call)
         if call.entry == "relu_forward":
-            self.get(call.args[1])[...] += np.float32(1)
+            made = self.get(call.args[1])
+            made[...] += made.dtype.type(1)
 
     monkeypatch.setattr(simt.Simt, "_start", wrong)
     code, out, _ = said(capsys, "check", "relu")
@@ -92,6 +97,7 @@ def test_the_ladder_beside_each_other(capsys):
         "naive",
         "tiled",
         "registers",
+        "mma",
         "conv3x3",
     ]
     requests = [int(row[1].replace(",", "")) for row in cells[2:]]
@@ -103,7 +109,7 @@ def test_the_ladder_beside_each_other(capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["check", "conv9"], "there is no kernel file 'conv9'; there are conv1x1, "),
+        (["check", "conv9"], "there is no kernel file 'conv9'; there are cast, "),
         (["profile"], "profile takes one kernel file"),
         (["profile", "relu", "conv3x3"], "profile takes one kernel file"),
         (["profile", "relu", "--shape", "3x4"], "--shape '3x4' is no shape: give NxHxWxC"),
