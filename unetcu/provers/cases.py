@@ -40,6 +40,9 @@ FORMED = {
     "relu": ((0, 1), HALVES),
     "dropout": ((0, 1), HALVES),
 }
+# N, H, W, C, K of convolutions on tensor cores: of many filters; few pixels of many channels, which
+# are dealt out to several blocks.
+DEEP = (("bf16", (1, 7, 9, 72, 80)), ("tf32x3", (1, 4, 4, 136, 136)))
 EVERY = 3  # of an op's cases: so many are tried in another form, too
 
 
@@ -53,6 +56,8 @@ def cases(count: int = 60) -> Iterator[Case]:
                 if one is not None and one.name not in seen:
                     seen.add(one.name)
                     yield one
+    for form, sizes in DEEP:
+        yield _in_form(sums.conv3x3_case(*sizes), form)
 
 
 def _formed(case: Case, number: int) -> Case | None:
@@ -61,6 +66,10 @@ def _formed(case: Case, number: int) -> Case | None:
     products = len(forms) > len(HALVES)
     if not forms or (products and case.kind == "special"):
         return None
-    form = forms[number % len(forms)]
-    options = {**case.options, **({"precision": form} if products else {})}
+    return _in_form(case, forms[number % len(forms)])
+
+
+def _in_form(case: Case, form: str) -> Case:
+    images, forms = FORMED[case.stem]
+    options = {**case.options, **({"precision": form} if len(forms) > len(HALVES) else {})}
     return replace(case, form=form, images=images, options=options)

@@ -23,18 +23,23 @@ def of_conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
         n, h, w, c = image(rng, 3, 38, 9000)
         return n, h, w, c, int(rng.choice(MANY))
 
-    for (n, h, w, c, k), kind in draws(count, edges, draw):
-        pixels, gated = n * (h - 2) * (w - 2), bool((h + w) % 2)
-        yield Case(
-            "conv3x3",
-            conv3x3.Conv3x3,
-            ((n, h, w, c), (3, 3, c, k), (k,)),
-            (9 * c + 1, 9 * k, pixels, pixels),
-            max(c, k),
-            kind,
-            {"relu": gated},
-            inputs=_away_from_zero if gated else None,
-        )
+    for sizes, kind in draws(count, edges, draw):
+        yield conv3x3_case(*sizes, kind)
+
+
+def conv3x3_case(n: int, h: int, w: int, c: int, k: int, kind: str = "normal") -> Case:
+    """The convolution of one shape, with ReLU where its sides are an odd number together."""
+    pixels, gated = n * (h - 2) * (w - 2), bool((h + w) % 2)
+    return Case(
+        "conv3x3",
+        conv3x3.Conv3x3,
+        ((n, h, w, c), (3, 3, c, k), (k,)),
+        (9 * c + 1, 9 * k, pixels, pixels),
+        max(c, k),
+        kind,
+        {"relu": gated},
+        inputs=_away_from_zero if gated else None,
+    )
 
 
 def _away_from_zero(case: Case, rng: np.random.Generator) -> Arrays:
