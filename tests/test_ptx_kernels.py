@@ -14,8 +14,8 @@ from unetcu.ops.upconv2 import UpConv2
 from unetcu.provers import ladder
 from unetcu.provers.cases import cases, of_form
 from unetcu.provers.judge import Case, judge, right, run
-from unetcu.provers.sums import conv3x3_case
 from unetcu.provers.ptx.device import PtxDevice
+from unetcu.provers.sums import conv3x3_case
 
 TINY = 900  # numbers in a case's inputs
 # The machine has no wgmma; a pair of images comes from two ops.

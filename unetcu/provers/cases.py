@@ -62,7 +62,7 @@ def cases(count: int = 60) -> Iterator[Case]:
 
 def _formed(case: Case, number: int) -> Case | None:
     """The case in another form; None where there is none. Tensor cores spread NaN further."""
-    images, forms = FORMED.get(case.stem, ((), ()))
+    _, forms = FORMED.get(case.stem, ((), ()))
     products = len(forms) > len(HALVES)
     if not forms or (products and case.kind == "special"):
         return None

@@ -24,7 +24,7 @@ def of_conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
         return n, h, w, c, int(rng.choice(MANY))
 
     for sizes, kind in draws(count, edges, draw):
-        yield conv3x3_case(*sizes, kind)
+        yield conv3x3_case(*sizes, kind=kind)
 
 
 def conv3x3_case(n: int, h: int, w: int, c: int, k: int, kind: str = "normal") -> Case:
