@@ -10,6 +10,11 @@ from unetcu.provers.cases import cases, of_form
 from unetcu.provers.judge import right
 from unetcu.provers.sums import conv3x3_case
 
+CONVOLUTIONS = [
+    *((1, 3, 4, 8, 8), (2, 7, 19, 24, 8), (1, 18, 17, 40, 72), (1, 6, 35, 8, 136)),
+    (1, 4, 72, 8, 8),  # several tiles
+]
+
 
 def files() -> list[str]:
     """The mutated files: every kernel and shared header but the instructions of ptx.cuh."""
@@ -36,12 +41,18 @@ def proofs(unit: str) -> list:
     """(case, inputs, dy, what is right) of a unit, the cheap ones first."""
     chosen = []
     stem, _, form = unit.partition(":")
-    op = stem.partition("_mma")[0].partition("_wgmma")[0]
+    op = stem.replace("_wgmma", "_mma").partition("_mma")[0]
     fitting = [c for c in cases(28) if c.stem == op]
     if op != stem:
         fitting = [of_form(c, form) for c in fitting if c.form == "fp32" and c.kind != "special"]
         fitting = [c for c in fitting if on_tensor_cores(form, *c.shapes[1][2:])]
-        shapes = (1, 3, 4, 8, 8), (2, 7, 19, 24, 8), (1, 18, 17, 40, 72), (1, 6, 35, 8, 136)
+        shapes = (
+            (1, 3, 4, 8, 8),
+            (2, 7, 19, 24, 8),
+            (1, 18, 17, 40, 72),
+            (1, 6, 35, 8, 136),
+            (1, 4, 72, 8, 8),
+        )
         more = [conv3x3_case(*s) for s in shapes if op == "conv3x3"]
         fitting += [of_form(c, form) for c in more]
     for case in fitting:

@@ -67,6 +67,8 @@ def _passes(unit: str, modes: list[str], modules: dict[str, Path]) -> bool:
         simt.load_file(str(modules[build])) if u == unit else whole(u, build)
     )
     _conv3x3_gpu.STUDY -= {stem}
+    if stem.endswith("_w"):  # slabs of several tiles
+        _conv3x3_gpu.BLOCKS = 1
     for mode in modes:
         where = simt.Simt(mode.split(","))
         try:
