@@ -1,7 +1,10 @@
-"""The kernels without a gradient, optim.cu and fill.cu, against NumPy in float64."""
+"""The kernels without a gradient, optim.cu and fill.cu, against NumPy in float64; warp.cu against
+tiles of the CPU."""
 
 import numpy as np
+from warptools import STRONG, check_tiles, source
 
+from unetcu.augment import Augment
 from unetcu.device import Device, Gpu, device
 from unetcu.optim import SGD, AdamW, Average, Scaling
 from unetcu.parameters import Parameters
@@ -11,7 +14,8 @@ SIZES = (1, 255, 256, 257, 1000)
 
 
 def check_steps(where: Device) -> None:
-    """Assert that three steps of each optimizer, the average and `full` are right on a device."""
+    """Assert that three steps of each optimizer, the average and `full` are right on a device, and
+    tiles cut there."""
     for size in SIZES:
         for make in (
             lambda p: SGD(p, 0.1, 0.9),
@@ -31,6 +35,9 @@ def check_steps(where: Device) -> None:
         return
     check_scaling(where)
     check_cast(where)
+    for augment, channels in ((STRONG, 2), (Augment.none(), 1)):
+        sources = [source(shape, channels) for shape in ((9, 14), (30, 7))]
+        check_tiles(where, sources, augment, tile=12, out=4, count=2)
     for dtype in ("float32", "float64", "int32", "uint32", "uint8"):
         for size in (0, *SIZES):
             filled = where.get(where.full((size,), 7, dtype))

@@ -29,7 +29,7 @@ def source(shape, channels=1, seed=0):
 
 
 def warp_of(on, sources, augment, tile, out, count):
-    """A Warp for these sources on a device."""
+    """A Warp for these sources on a device, or that of a name."""
     exact = augment.crops
 
     def pictures():
@@ -39,7 +39,7 @@ def warp_of(on, sources, augment, tile, out, count):
                 planes if exact else np.stack([coefficients(p) for p in planes]), s.label, s.weight
             )
 
-    where, shapes = device(on), [s.label.shape for s in sources]
+    where, shapes = device(on) if isinstance(on, str) else on, [s.label.shape for s in sources]
     channels = sources[0].image.shape[2]
     return Warp(where, shapes, pictures(), channels, spline(tile), count, out, exact)
 
