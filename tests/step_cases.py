@@ -1,6 +1,8 @@
 """The kernels without a gradient, optim.cu and fill.cu, against NumPy in float64; warp.cu against
 tiles of the CPU."""
 
+from dataclasses import replace
+
 import numpy as np
 from warptools import STRONG, check_tiles, source
 
@@ -35,9 +37,7 @@ def check_steps(where: Device) -> None:
         return
     check_scaling(where)
     check_cast(where)
-    for augment, channels in ((STRONG, 2), (Augment.none(), 1)):
-        sources = [source(shape, channels) for shape in ((9, 14), (30, 7))]
-        check_tiles(where, sources, augment, tile=12, out=4, count=2)
+    check_warp(where)
     for dtype in ("float32", "float64", "int32", "uint32", "uint8"):
         for size in (0, *SIZES):
             filled = where.get(where.full((size,), 7, dtype))
@@ -73,6 +73,18 @@ def check_scaling(where: Gpu) -> None:
             before = where.get(p.flat).copy()
             optimizer.step()
             assert np.array_equal(before, where.get(p.flat)) == (right[1] == 0)
+
+
+def check_warp(where: Gpu) -> None:
+    """Tiles of one part and of two, warped and exact, from images smaller and larger than they."""
+    crops = replace(Augment(), rotate=0.0, scale=0.0, elastic=0.0)
+    for augment, channels, tile, shapes in (
+        (replace(STRONG, noise=1.0), 2, 18, ((9, 14), (30, 17))),
+        (replace(STRONG, noise=0.0), 1, 12, ((30, 17), (1, 5))),
+        (crops, 1, 12, ((1, 1), (9, 14))),
+    ):
+        sources = [source(shape, channels) for shape in shapes]
+        check_tiles(where, sources, augment, tile, out=tile - 8, count=2)
 
 
 def check_cast(where: Gpu) -> None:

@@ -30,17 +30,29 @@ def words(key, channel, count):
     return found[:count]
 
 
-@pytest.mark.parametrize("key", [(0, 0), (5, 2**63 + 7), (FULL, FULL)])
+# The first number of this key's pixel 445 is the smallest there can be.
+SMALLEST = (11530, 0)
+
+
+def exact_normals(key, channel, count):
+    """What `normals` makes of them, in float64."""
+    w = np.array(words(key, channel, count), np.uint64)
+    u = ((w >> np.uint64(41)).astype(np.float64) + 0.5) / 2**23
+    v = (w % np.uint64(2**24)).astype(np.float64) / 2**24
+    return np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
+
+
+@pytest.mark.parametrize("key", [(0, 0), (5, 2**63 + 7), (FULL, FULL), SMALLEST])
 @pytest.mark.parametrize("channel", [0, 3])
 def test_each_normal_is_box_and_mullers_of_its_word(key, channel):
-    right = []
-    for w in words(key, channel, 301):
-        u, v = ((w >> 41) + 0.5) / 2**23, (w % 2**24) / 2**24
-        right.append(math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v))
-    got = normals(np.array(key, np.uint64), channel, 301)
+    right = exact_normals(key, channel, 450)
+    got = normals(np.array(key, np.uint64), channel, 450)
     assert got.dtype == np.float32
-    assert np.abs(got - right).max() < 4e-6
-    assert len(set(np.round(right, 9))) == 301
+    assert np.abs(got - right).max() < 2e-6
+    assert len(set(np.round(right, 9))) == 450
+    if key == SMALLEST and channel == 0:
+        assert words(key, 0, 446)[445] >> 41 == 0
+        assert 5.5 < got[445] < 5.8
 
 
 def test_the_law_is_normal():

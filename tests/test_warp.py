@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gpus import CUDA
-from warptools import STRONG, Source, check_tiles, drawn, made, source, warp_of
+from test_gray import SMALLEST, exact_normals
+from warptools import STRONG, check_tiles, drawn, made, source, warp_of
 
 from unetcu.augment import SYMMETRIES, Augment, sample
 from unetcu.device import device
@@ -48,9 +49,16 @@ def test_checked(case):
 @pytest.mark.parametrize("on", ["simt", CUDA])
 def test_every_symmetry(on, symmetry):
     sources = [source((40, 51), 2)] * 12
-    (alone,) = [check_tiles(on, sources, replace(NONE, symmetry=symmetry), 30, 12, 12)]
+    ((_, t, _),) = check_tiles(on, sources, replace(NONE, symmetry=symmetry), 30, 12, 12)
     check_tiles(on, sources, replace(STRONG, symmetry=symmetry), 30, 12, 12)
-    assert len({t.tobytes() for t in alone[0][1]}) == 12
+    assert len({one.tobytes() for one in t}) == 12
+
+
+@pytest.mark.parametrize("name", ["rotate", "scale", "elastic"])
+def test_each_deformation_alone(name):
+    augment = replace(NONE, **{name: {"rotate": 30.0, "scale": 0.2, "elastic": 3.0}[name]})
+    assert not augment.crops
+    check_tiles("simt", [source((50, 40))], augment, 40, 20, 1)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -109,8 +117,15 @@ def test_noise_is_another_for_each_key_channel_and_pixel():
         assert abs(np.corrcoef(rows[0, shift:], rows[0, :-shift])[0, 1]) < 0.08
     assert 3 < np.abs(rows).max() < 5.8
     high = np.array([2**63 + 5, 2**64 - 1], np.uint64)
-    assert np.array_equal(noise(0, high), noise(1, high)) is False  # other spreads, rounded apart
-    assert np.abs(noise(0, high) - noise(1, high)).max() < 1e-5
+    assert np.abs(noise(0, high) - noise(1, high)).max() < 1e-5, "other tiles, the same noise"
+
+
+@pytest.mark.parametrize("key", [SMALLEST, (2**64 - 1, 2**63)])
+def test_noise_is_that_of_the_formula(key):
+    found = noise(0, np.array(key, np.uint64))
+    for channel in (0, 1):
+        right = exact_normals(key, channel, 64 * 64).reshape(64, 64)
+        assert np.abs(found[channel] - right).max() < 3e-6
 
 
 @pytest.mark.parametrize("gray", [NONE, replace(NONE, gamma=0.5), replace(NONE, noise=0.1)])
@@ -172,6 +187,3 @@ def test_what_changes_from_tile_to_tile_is_read_from_memory(on, monkeypatch):
     assert [s[0] for s in seen] == 2 * ["warp_cut", "warp_gamma", "warp_gray"]
     assert seen[:3] == seen[3:]
     assert not np.array_equal(*xs)
-    right = Source(*sources[1])
-    assert np.ptp(xs[1]) > 0
-    check_tiles(on, [right], Augment(), 44, 24, 1)
