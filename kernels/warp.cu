@@ -220,10 +220,10 @@ __device__ inline float normal(unsigned long long word) {
   const int v = static_cast<int>(word & 0xFFFFFF), quarters = (v + (1 << 21)) >> 22;
   const float angle = static_cast<float>(v - (quarters << 22)) * (1.57079632679f * 0x1p-22f);
   const float s = angle * angle;
-  const float to_4 = 1 - s * (1.0f / 30) * (1 - s * (1.0f / 56) * (1 - s * (1.0f / 90)));
-  const float cosine = 1 - s * 0.5f * (1 - s * (1.0f / 12) * to_4);
-  const float to_5 = 1 - s * (1.0f / 42) * (1 - s * (1.0f / 72));
-  const float sine = angle * (1 - s * SIXTH * (1 - s * 0.05f * to_5));
+  const float of_8 = 1 - s * (1.0f / 30) * (1 - s * (1.0f / 56));  // up to the power of 8, below 9
+  const float of_9 = 1 - s * (1.0f / 42) * (1 - s * (1.0f / 72));
+  const float cosine = 1 - s * 0.5f * (1 - s * (1.0f / 12) * of_8);
+  const float sine = angle * (1 - s * SIXTH * (1 - s * 0.05f * of_9));
   const float turned = quarters % 2 == 0 ? cosine : -sine;
   return sqrtf(-2 * logf(u)) * (quarters % 4 < 2 ? turned : -turned);
 }

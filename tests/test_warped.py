@@ -12,6 +12,7 @@ from unetcu import train as train_command
 from unetcu.autograd import Tensor
 from unetcu.device import device
 from unetcu.memory import training_bytes
+from unetcu.resample import coefficients
 from unetcu.training.samples import Batch, Tiles
 from unetcu.training.settings import Settings
 from unetcu.training.trainer import Trainer
@@ -97,6 +98,26 @@ def test_the_card_tells_its_memory(launched):
     device.cache_clear()
     assert device("cuda").memory == 8 * 2**30
     device.cache_clear()
+
+
+def test_images_arrive_on_a_gpu_and_stay_where_they_are(launched):
+    """On a stand-in for CuPy: what lies where, and that each batch launches the same."""
+    device.cache_clear()
+    examples = made([(40, 30), (25, 50)])
+    tiles = WarpedTiles(examples, SMALL, device("cuda:1"))
+    batches = [tiles.batch(step) for step in (0, 1)]
+    device.cache_clear()
+    assert [call[0].entry for call in launched] == 2 * ["warp_cut", "warp_gamma", "warp_gray"]
+    args = launched[0][3]
+    planes = np.concatenate([coefficients(e.x[..., 0]).ravel() for e in examples])
+    assert np.array_equal(args[0].get(), planes)
+    for k, part in ((1, "t"), (2, "w")):
+        right = np.concatenate([getattr(e, part).ravel() for e in examples])
+        assert np.array_equal(args[k].get(), right)
+    assert args[3].get().tolist() == [[0, 40, 30], [1200, 25, 50]]
+    assert batches[0].x is batches[1].x is args[6]
+    assert np.array_equal(args[5].get(), tiles.draw(1))
+    assert [a is b for a, b in zip(args[:10], launched[3][3], strict=False)] == [True] * 10
 
 
 def test_the_command_cuts_on_the_device_unless_told_not_to(tmp_path, capsys, monkeypatch):
