@@ -27,6 +27,8 @@ class Launch(NamedTuple):
     bytes: int
     block_flops: float
     block_bytes: float
+    threads: int = 0  # of a block
+    shared: int = 0  # dynamic, bytes of a block
 
     @property
     def engine(self) -> str:
@@ -97,7 +99,8 @@ def noted(call: Call) -> Launch:
     blocks = prod(call.grid)
     flops, made, taken = _multiplications(call, size)
     total = sum(a.nbytes for a in arrays.values())
-    return Launch(call.unit, call.entry, blocks, flops, total, made / blocks, taken / blocks)
+    a_block = made / blocks, taken / blocks, prod(call.block), call.shared
+    return Launch(call.unit, call.entry, blocks, flops, total, *a_block)
 
 
 def _multiplications(call: Call, size: dict[str, int]) -> tuple[int, float, float]:

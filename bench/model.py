@@ -17,6 +17,7 @@ nothing and knows no registers, latencies or bank conflicts: it says which limit
 measurement far above it that something is wrong. Its constants:
 """
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ CARDS = (
 
 def card(name: str) -> Card | None:
     """The card that the driver calls so, such as "NVIDIA H100 80GB HBM3", or None."""
-    words = set(name.replace("-", " ").split())
+    words = set(re.findall(r"\w+", name))
     return next((c for c in CARDS if set(c.name.split()) <= words), None)
 
 

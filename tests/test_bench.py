@@ -91,6 +91,7 @@ def test_the_model_by_hand(bench):
     assert card.name == "H100"
     assert model.card("NVIDIA A100-SXM4-80GB").name == "A100 80GB"
     assert model.card("NVIDIA A100-SXM4-40GB").name == "A100"
+    assert model.card("cuda:0 (NVIDIA H200, sm_90)").name == "H200"
     assert model.card("NVIDIA H100 PCIe").name == "H100 PCIe"
     assert model.card("NVIDIA GeForce GTX 1080") is None
     assert card.floor(0.8 * 989e12, 0, "bf16") == pytest.approx(1)
