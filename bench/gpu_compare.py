@@ -49,6 +49,7 @@ def compared(stage: Stage, net: UNet, tile: int) -> Iterator[Row]:
             yield from _case(stage, case, precision)
         except Exception as failed:  # one layer's trouble is not all layers'
             note(f"{case.name}, {precision}", failed, stage.notes)
+        stage.release()
     try:
         yield from optimizer(stage, net)
     except Exception as failed:

@@ -172,9 +172,7 @@ def compared(stage: Stage, case: Case) -> Iterator[Row]:
             yield from _group(stage, case, like, chosen)
         except Exception as failed:  # too little memory, for one
             note(f"{case.name}, {case.work}, {like}", failed, stage.notes)
-        if stage.peer is not None and stage.peer.real:
-            stage.peer.torch.compiler.reset()
-            stage.peer.torch.cuda.empty_cache()
+        stage.release()
 
 
 Found = list[tuple[str, str, str, Work, Any]]  # who, how, precision, work, side
@@ -188,7 +186,7 @@ def _group(stage: Stage, case: Case, like: str, chosen: list[str]) -> Iterator[R
             graph, how = mine.captured(work)
             who = f"{US} {v}".strip()
             found.append((who, how, precision, graph, mine))
-            if how != EAGER:
+            if how != EAGER and case.N == 1:  # of a batch, launches are the smaller part
                 found.append((who, EAGER, precision, work, mine))
     found += _peers(stage, case, like)
     times = take_turns([repeated(work, side.wait) for *_, work, side in found], stage.seconds, 0)
@@ -208,10 +206,11 @@ def _peers(stage: Stage, case: Case, like: str) -> Found:
         try:
             with peer.beside():
                 work = theirs(case, peer, like, compiled)[0]
+            peer.wait()
             graph, how = (work, "compiled") if compiled else peer.captured(work)
             repeated(graph, peer.wait)  # compiles now, if it can
             found.append(("PyTorch", how, like, graph, peer))
-            if how not in (EAGER, "compiled"):
+            if how not in (EAGER, "compiled") and case.N == 1:
                 found.append(("PyTorch", EAGER, like, work, peer))
         except Exception as failed:
             note(f"PyTorch {like}{', compiled' * compiled}", failed, stage.notes)

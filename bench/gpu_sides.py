@@ -6,6 +6,7 @@ timed as it is and called eager. On "simt" (and PyTorch's CPU beside it) nothing
 captured: it is there so that all of this can be tried without a GPU.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -48,12 +49,12 @@ class Ours:
             return work, EAGER
         import cupy
 
-        # A stream of its own, which has its own share of CuPy's pool: what the graph writes to is
-        # given to nobody else, though it is free again after the capture.
-        stream = cupy.cuda.Stream(non_blocking=True)
+        # Memory of its own: what the graph writes to is given to nobody else, though by CuPy's
+        # count it is free again after the capture.
+        stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
         self.wait()  # until what `work` reads is there: that stream does not wait for others
         try:
-            with stream:
+            with stream, cupy.cuda.using_allocator(pool.malloc):
                 for _ in range(2):  # kernels are compiled, and the pool gets its memory
                     work()
                 stream.synchronize()
@@ -68,9 +69,17 @@ class Ours:
 
         def replay() -> object:
             graph.launch(stream)
-            return kept
+            return kept, pool
 
         return replay, GRAPH
+
+    def release(self) -> None:
+        """Give memory that is not used any more back to the GPU: PyTorch has a pool of its own."""
+        gc.collect()
+        if self.real:
+            import cupy
+
+            cupy.get_default_memory_pool().free_all_blocks()
 
     def copy_rate(self, size: int) -> float | None:
         """byte/s of a copy on the device, read and written: what bandwidth there is."""
@@ -128,6 +137,13 @@ class Theirs:
 
         return replay, GRAPH
 
+    def release(self) -> None:
+        """As Ours.release; compiled code goes, too."""
+        gc.collect()
+        if self.real:
+            self.torch.compiler.reset()
+            self.torch.cuda.empty_cache()
+
     def multiply_rate(self, n: int = 8192) -> float | None:
         """FLOP/s of a large bf16 matrix product, by cuBLAS: what this card reaches."""
         if not self.real:
@@ -151,6 +167,12 @@ class Stage:
     seconds: float
     compiles: bool = False
     notes: list[str] = field(default_factory=list)
+
+    def release(self) -> None:
+        """After each group of contenders, before the next is made."""
+        self.mine.release()
+        if self.peer is not None:
+            self.peer.release()
 
 
 def peer(ours: Ours, notes: list[str]) -> Theirs | None:

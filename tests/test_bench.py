@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -211,7 +212,11 @@ class Stream:
 @pytest.mark.parametrize("trouble", ["", "capture was\ninvalidated"])
 def test_a_graph_or_what_it_would_have_done(bench, monkeypatch, trouble):
     sides, notes, stream = bench("gpu_sides"), [], Stream(trouble)
-    cuda = types.SimpleNamespace(Stream=lambda non_blocking: stream)
+    cuda = types.SimpleNamespace(
+        Stream=lambda non_blocking: stream,
+        MemoryPool=lambda: types.SimpleNamespace(malloc=None),
+        using_allocator=lambda malloc: nullcontext(),
+    )
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=cuda))
     ours = sides.Ours("simt", notes)
     ours.real = True
@@ -249,3 +254,75 @@ def test_the_report_runs_and_replaces_nothing_unasked(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.md"]
     assert report(*options, "--overwrite").returncode == 0
     assert np.isfinite([row["median"] for row in timed]).all()
+
+
+SASS = """
+\t.section\t.text.conv_one,"ax",@progbits
+.text.conv_one:
+        /*0000*/                   IMAD.MOV.U32 R1, RZ, RZ, c[0x0][0x28] ;
+.L_x_1:
+        /*0010*/                   LDSM.16.M88.4 R4, [R8] ;
+.L_x_2:
+        /*0020*/                   HMMA.16816.F32.BF16 R4, R8, R12, R4 ;
+        /*0030*/              @!P1 LDSM.16.M88.4 R8, [R9] ;
+        /*0040*/                   HMMA.16816.F32.BF16 R4, R8, R12, R4 ;
+        /*0050*/               @P0 BRA `(.L_x_2) ;
+        /*0060*/                   HMMA.16816.F32.BF16 R4, R8, R12, R4 ;
+        /*0070*/               @P2 BRA `(.L_x_1) ;
+        /*0080*/                   BRA `(.L_x_3) ;
+.L_x_3:
+        /*0090*/                   EXIT ;
+\t.section\t.text.plain,"ax",@progbits
+.L_x_4:
+        /*0000*/                   FFMA R1, R2, R3, R1 ;
+        /*0010*/               @P0 BRA `(.L_x_4) ;
+"""
+
+
+def test_the_hot_loop_is_the_innermost_with_products(bench):
+    found = bench("compile_table").loops(SASS)
+    assert set(found) == {"conv_one"}
+    assert found["conv_one"].mix == {"HMMA": 2, "LDSM": 1, "BRA": 1}
+    assert found["conv_one"].share == 0.5
+
+
+def test_the_table_without_a_disassembler_says_so(bench, monkeypatch):
+    table = bench("compile_table")
+    with monkeypatch.context() as hidden:
+        hidden.setattr(table.shutil, "which", lambda name: None)
+        hidden.setattr(table.importlib.util, "find_spec", lambda name: None)
+        assert table.disassembler() is None
+    assert table.disassembler("here/nvdisasm") == "here/nvdisasm"
+    monkeypatch.setattr(table, "dynamic", lambda: {("cast:bf16", "cast_forward"): (256, 7)})
+    text = "\n".join(table.report(["cast:bf16"], [90], None))
+    assert "nvdisasm was not found (pip install nvidia-cuda-nvdisasm)" in text
+    row = next(line for line in text.splitlines() if line.startswith("| cast_forward:bf16"))
+    assert row.split("|")[2:4] == [" 256 ", " 0 + 7 "]
+    assert "Instructions of the hot loop" not in text
+
+
+def test_dynamic_shared_memory_is_that_of_launches(bench):
+    from unetcu.kernel import constants
+
+    found = bench("compile_table").dynamic()
+    size = constants("conv3x3_mma_w:bf16")
+    wanted = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["W_PITCH"]
+    assert found["conv3x3_mma_w:bf16", "conv3x3_mma_w_backward"] == (size["W_THREADS"], wanted)
+    stems = {unit.partition(":")[0] for unit, _ in found}
+    assert {"conv3x3_mma", "conv3x3_mma_w", "conv3x3_wgmma", "upconv2_mma"} <= stems
+
+
+def test_what_the_rungs_should_reach(bench):
+    """By hand for one of them; and the table of the ladder's README is what the script prints."""
+    ladder, model = bench("ladder"), bench("model")
+    on = model.card("H200")
+    naive, tiled, registers, *_ = ladder.RUNGS
+    assert ladder.limits(naive, on)["L2"] == pytest.approx(34 / 5)
+    assert ladder.limits(tiled, on)["requests"] == 16
+    clocks = 1 / (34 / 0.073) + 1 / 64
+    wanted = ladder.FLOPS / 2 * clocks / (132 * 1.83e9), "requests"
+    assert ladder.of_rung(registers, on) == (pytest.approx(wanted[0]), wanted[1])
+    times = [ladder.of_rung(rung, on)[0] for rung in ladder.RUNGS]
+    assert times == sorted(times, reverse=True)
+    readme = (ROOT / "kernels/ladder/README.md").read_text("utf-8")
+    assert "\n".join(ladder.table(on)) in readme
