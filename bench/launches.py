@@ -83,9 +83,11 @@ class Notes(Gpu):
 
 
 def made_by(work: Callable[[Notes], Callable[[], object]]) -> list[Launch]:
-    """The launches of what `work(device)` returns; those that prepare it are left out."""
+    """The launches of what `work(device)` returns, when it is done for the second time: those that
+    prepare it are left out, and so is what is done once, such as rounding the weights."""
     where = Notes()
     job = work(where)
+    job()
     where.launches_made.clear()
     job()
     return where.launches_made
