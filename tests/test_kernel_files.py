@@ -13,7 +13,7 @@ LONGEST = 300
 # General ops whose work another stem's kernels do, or that move no numbers.
 NO_KERNEL = {"reshape"}
 NO_OP = {"fill", "optim"}
-FASTER = ("_mma", "_mma_w", "_wgmma")  # files of further kernels for an op end so
+FASTER = ("_mma", "_mma_w", "_wgmma", "_wgmma_w")  # files of further kernels for an op end so
 
 
 def sources():

@@ -1,5 +1,7 @@
 """Whole networks in tf32, tf32x3, bf16 and fp16: gradients, training, what a device can do."""
 
+import functools
+
 import numpy as np
 import pytest
 from gpus import CUDA
@@ -62,6 +64,11 @@ def test_the_gradient_of_a_step(on, precision, error, turn, exact):
     )
 
 
+@functools.cache
+def losses_in_fp32():
+    return trained("fp32", 60)[0]
+
+
 def trained(precision, steps, total=None):
     """The losses of a short training, and the trainer."""
     net = UNet(1, 8, on="simt", precision=precision, dropout=0)
@@ -72,7 +79,7 @@ def trained(precision, steps, total=None):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_training_in_16_bits_reaches_the_loss_of_fp32(precision):
-    right, _ = trained("fp32", 60)
+    right = losses_in_fp32()
     got, trainer = trained(precision, 60)
     assert np.mean(right[-10:]) < 0.7 * np.mean(right[:5])
     assert abs(np.mean(got[-10:]) / np.mean(right[-10:]) - 1) < 0.02

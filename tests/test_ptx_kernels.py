@@ -8,13 +8,19 @@ from step_cases import check_steps
 
 from unetcu import kernel
 from unetcu.errors import KernelError
+from unetcu.ops import _conv3x3_gpu
 from unetcu.ops.conv3x3 import Conv3x3
+from unetcu.ops.upconv2 import UpConv2
 from unetcu.provers import ladder
-from unetcu.provers.cases import cases
+from unetcu.provers.cases import cases, of_form
 from unetcu.provers.judge import Case, judge, right, run
 from unetcu.provers.ptx.device import PtxDevice
+from unetcu.provers.sums import conv3x3_case
 
 TINY = 900  # numbers in a case's inputs
+# The machine has no wgmma; a pair of images comes from two ops.
+WGMMA = ("conv3x3_wgmma", "conv3x3_wgmma_w")
+ELSEWHERE = {"crop_concat_border", *(e for stem in WGMMA for e in kernel.entries(stem))}
 
 
 def conv(h: int, w: int, c: int, k: int) -> Case:
@@ -59,6 +65,34 @@ def test_optimizers_and_fill(where):
     check_steps(where)
 
 
+@pytest.mark.parametrize("form", ["bf16", "tf32x3"])
+def test_convolution_on_tensor_cores(form, where, monkeypatch):
+    """Forward, both gradients and the sums of two shares of the channels."""
+    monkeypatch.setattr(_conv3x3_gpu, "shares", lambda blocks, chunks: min(chunks, 2))
+    agrees(of_form(conv3x3_case(1, 3, 4, 40, 40), form), where)
+
+
+def test_convolution_of_many_filters_on_tensor_cores(where, monkeypatch):
+    """The kernels for more than 64 filters; with 8, to be quick."""
+    rows = [v for v in _conv3x3_gpu.VARIANTS if v.suffix != "_narrow"]
+    monkeypatch.setattr(_conv3x3_gpu, "VARIANTS", rows)
+    before = set(where.launches)
+    agrees(of_form(conv3x3_case(1, 3, 3, 8, 8), "bf16"), where)
+    assert {"conv3x3_mma_forward", "conv3x3_mma_backward_x"} <= set(where.launches) - before
+
+
+@pytest.mark.parametrize("form", ["bf16", "tf32x3"])
+def test_up_convolution_on_tensor_cores(form, where):
+    shapes = (1, 2, 3, 8), (2, 2, 8, 8), (8,)
+    case = Case("upconv2", UpConv2, shapes, (9, 32, 6, 24), 8)
+    agrees(of_form(case, form), where)
+
+
+def agrees(case: Case, where: PtxDevice) -> None:
+    arrays, dy = case.draw()
+    judge(case, run(case, where, arrays, dy), *right(case, arrays, dy))
+
+
 @pytest.mark.parametrize("rung", ladder.rungs())
 def test_rung(rung, where, rng):
     x, w, b = (
@@ -72,7 +106,7 @@ def test_every_kernel_was_launched(request, where):
     """Only after a whole run of this file: selected tests alone cannot tell."""
     if len([i for i in request.session.items if "test_ptx_kernels" in i.nodeid]) > len(tiny()):
         known = {e for stem in kernel.stems() for e in kernel.entries(stem)}
-        assert known - set(where.launches) == set()
+        assert known - set(where.launches) == ELSEWHERE
 
 
 def test_fault_of_a_launch_is_an_error_with_its_line(where):

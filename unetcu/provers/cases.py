@@ -57,19 +57,20 @@ def cases(count: int = 60) -> Iterator[Case]:
                     seen.add(one.name)
                     yield one
     for form, sizes in DEEP:
-        yield _in_form(sums.conv3x3_case(*sizes), form)
+        yield of_form(sums.conv3x3_case(*sizes), form)
 
 
 def _formed(case: Case, number: int) -> Case | None:
     """The case in another form; None where there is none. Tensor cores spread NaN further."""
-    images, forms = FORMED.get(case.stem, ((), ()))
+    _, forms = FORMED.get(case.stem, ((), ()))
     products = len(forms) > len(HALVES)
     if not forms or (products and case.kind == "special"):
         return None
-    return _in_form(case, forms[number % len(forms)])
+    return of_form(case, forms[number % len(forms)])
 
 
-def _in_form(case: Case, form: str) -> Case:
+def of_form(case: Case, form: str) -> Case:
+    """The case in a form that FORMED has for its op."""
     images, forms = FORMED[case.stem]
     options = {**case.options, **({"precision": form} if len(forms) > len(HALVES) else {})}
     return replace(case, form=form, images=images, options=options)
