@@ -61,6 +61,14 @@ def test_each_deformation_alone(name):
     check_tiles("simt", [source((50, 40))], augment, 40, 20, 1)
 
 
+@pytest.mark.parametrize("name", ["gamma", "contrast", "brightness", "noise"])
+def test_each_variation_alone(name):
+    s, augment = source((50, 40)), replace(NONE, **{name: 0.5})
+    ((x, _, _),) = check_tiles("simt", [s], augment, 40, 20, 1)
+    ((plain, _, _),) = check_tiles("simt", [s], NONE, 40, 20, 1)
+    assert np.abs(x - plain).max() > 0.01
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_crops_are_exact(mode):
     sources = [source((50, 33), 3), source((9, 70), 3)]
