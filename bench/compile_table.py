@@ -106,7 +106,7 @@ def dynamic() -> dict[tuple[str, str], tuple[int, int]]:
     """(unit, entry) -> (threads, bytes of dynamic shared memory), as a network launches it."""
     case, found = Case("training step", 60, 1, 1, 128), {}
     for precision in FORMS:
-        for variant in ("", *(s for s in kernel.stems() if s.endswith("_wgmma"))):
+        for variant in ("", ",".join(s for s in kernel.stems() if "wgmma" in s)):
             for base in (64, 128):
                 with tried(variant):
                     made = made_by(lambda where, b=base, p=precision: ours(

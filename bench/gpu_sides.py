@@ -198,9 +198,10 @@ def variant_of(who: str) -> str:
 
 
 def variants(form: str, architecture: int | None) -> list[str]:
-    """Kernels of the convolution that are tried beside those that are taken: "" and the names."""
+    """What UNETCU_VARIANT is set to: nothing, and the kernels that are taken only if asked for."""
     fitting = [s for s in sorted(STUDY) if form in formats(s)]
-    return ["", *(s for s in fitting if needs(f"{s}:{form}")[0] == architecture)]
+    fitting = [s for s in fitting if needs(f"{s}:{form}")[0] == architecture]
+    return ["", ",".join(fitting)] if fitting else [""]
 
 
 @contextmanager

@@ -136,10 +136,12 @@ def _width(call: Call) -> int:
 def _conv3x3(
     call: Call, tile: Tile, N: int, H: int, W: int, C: int, K: int
 ) -> tuple[int, float, float]:
-    """A block loads its pixels with their border once (wgmma: a strip for each column of taps), and
+    """A block loads its pixels with their border once (wgmma: eight bands, each with its own), and
     nine taps of the filters; of dw, pixels of both images."""
     flops, pixels = 18 * N * (H - 2) * (W - 2) * C * K, tile.h * tile.w
     border = (tile.h + 2) * (tile.w + 2)
+    if "wgmma" in call.entry:
+        border = constants(call.unit)["PATCH"] // constants(call.unit)["ROW_PIECES"]
     if tile.c:  # the weight gradient: grid x deals out the tiles
         tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
         tiles *= call.grid[1] * call.grid[2]
@@ -148,7 +150,5 @@ def _conv3x3(
     D = C if "forward" in call.entry else K
     depth = -(-D // tile.depth) * tile.depth if tile.depth else D
     blocks = call.grid[0] * call.grid[1]  # grid z deals out the channels
-    if "wgmma" in call.entry:
-        border = 3 * (tile.h + 2) * tile.w
     made = blocks * 18 * pixels * tile.k * depth
     return flops, made, blocks * depth * (border + 9 * tile.k) * _width(call)

@@ -67,7 +67,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv3x3_wgmma_w_backwar
   for (int tile = slab * share; tile < last; ++tile) {
     cp_async_wait<0>();
     show_to_wgmma();
-    wgmma_wait<0>();
     __syncthreads();  // this tile is there for all, and all products of the one before are done
     const uint4* here = gs + tile % 2 * PIXELS;
     const uint4* patch = xs + (tile % 2 * PATCH + r * PATCH_W * GROUP);
@@ -91,8 +90,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv3x3_wgmma_w_backwar
 #pragma unroll
         for (int e = 0; e < PIECE; ++e) bias[e] += static_cast<float>(eight[e]);
       }
+    // Here, within the loop: were products under way across its end, ptxas would wait for each.
+    wgmma_wait<0>();
   }
-  wgmma_wait<0>();
 
   // A lane holds filters 8 j + 2 (lane % 4) and the next, of the channels lane / 4 and 8 further on.
   const int lane = t % 32;
