@@ -95,7 +95,7 @@ __device__ __forceinline__ void correlate_wgmma(const Pair<const real>& x, const
     for (int tap = 0; tap < 9; ++tap) {
       cp_async_wait<1>();
       show_to_wgmma();
-      __syncthreads();  // this tap is there for all, and no product is under way
+      __syncthreads();  // this tap is there for all, and no product but the last is under way
       wgmma_begin();
       const uint4* rows = patch + (tap / 3 * PATCH_W + tap % 3) * GROUP;
       const uint4* filters = ws + stage * TAP;
@@ -116,10 +116,13 @@ __device__ __forceinline__ void correlate_wgmma(const Pair<const real>& x, const
       if (f_chunk < last) load_filters();
       cp_async_commit();
       stage = stage + 1 < FILTERS ? stage + 1 : 0;
-      // Here, within the loop: were products under way across its end, ptxas would wait for each.
-      wgmma_wait<0>();
+      // Turned, ptxas would wait for each product if any were under way across the loop's end.
+      wgmma_wait<TURNED ? 0 : 1>();
     }
   }
+  wgmma_wait<0>();
+  wgmma_end(sum[0]);
+  wgmma_end(sum[1]);
 
   const long long count = (long long)gridDim.y * P * Q * M;
   // A lane holds of a product two neighbouring pixels of one band.

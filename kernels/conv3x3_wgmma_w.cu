@@ -93,6 +93,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv3x3_wgmma_w_backwar
     // Here, within the loop: were products under way across its end, ptxas would wait for each.
     wgmma_wait<0>();
   }
+#pragma unroll
+  for (int s = 0; s < 3; ++s) wgmma_end(sum[s]);
 
   // A lane holds filters 8 j + 2 (lane % 4) and the next, of the channels lane / 4 and 8 further on.
   const int lane = t % 32;
