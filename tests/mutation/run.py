@@ -72,7 +72,7 @@ def _passes(unit: str, modes: list[str], modules: dict[str, Path]) -> bool:
     for mode in modes:
         where = simt.Simt(mode.split(","))
         try:
-            if stem in ("optim", "fill"):
+            if stem in ("optim", "fill", "warp"):
                 check_steps(where)
             for case, arrays, dy, (exact, bounds) in proofs(unit):
                 if "checked" in mode and sum(a.size for a in arrays) > 6000:

@@ -44,6 +44,7 @@ class Gpu:
     kind = "gpu"
     name: str
     usual = "fp32"  # the precision (precision.py) of a network that is not told one
+    memory: int | None = None  # bytes of the GPU's memory, used or not; None: not known
 
     def __init__(self) -> None:
         self.launches: Counter[str] = Counter()  # entry point -> how often
