@@ -48,7 +48,7 @@ def test_training_that_diverges_is_one_line(files, capsys, monkeypatch):
 
 @pytest.mark.parametrize("where", ["weights", "average"])
 def test_what_is_not_finite_is_never_saved(files, monkeypatch, where):
-    step = loop.Trainer.step
+    step = loop.Trainer.begin
 
     def spoil(self, batch):
         loss = step(self, batch)
@@ -57,7 +57,7 @@ def test_what_is_not_finite_is_never_saved(files, monkeypatch, where):
             flat[3] = np.inf
         return loss
 
-    monkeypatch.setattr(loop.Trainer, "step", spoil)
+    monkeypatch.setattr(loop.Trainer, "begin", spoil)
     with pytest.raises(TrainingError, match="a weight became infinite at step 7: training has div"):
         go(files, val="none", out="r")
     for name in ("best", "last"):
