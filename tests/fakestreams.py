@@ -24,6 +24,7 @@ class World:
     def __init__(self):
         self.log, self.capture, self.refuses = [], [], None
         self.memory = []  # all that was ever allocated: addresses stay valid
+        self.streams = {}
         self.null = Stream(self, "null")
         self.current, self.count = [self.null], 0
 
@@ -36,6 +37,7 @@ class Stream:
 
     def __init__(self, world, name):
         self.world, self.name, self.work, self.done = world, name, [], 0
+        world.streams[name] = self
 
     def __enter__(self):
         self.world.current.append(self)
@@ -236,7 +238,7 @@ def world(driver, monkeypatch):
     made = World()
     monkeypatch.setitem(sys.modules, "cupy", late_cupy(made))
     monkeypatch.setattr(Current, "now", [0])
-    monkeypatch.setattr(Current, "synchronize", lambda self: made.null.synchronize())  # noqa: ARG005
-    monkeypatch.setattr(cuda.nvrtc, "architecture_for", lambda capability: "sm_90")  # noqa: ARG005
-    monkeypatch.setattr(cuda.nvrtc, "cubin", lambda text, name, arch: Path(name))  # noqa: ARG005
+    monkeypatch.setattr(Current, "synchronize", lambda self: made.null.synchronize())
+    monkeypatch.setattr(cuda.nvrtc, "architecture_for", lambda capability: "sm_90")
+    monkeypatch.setattr(cuda.nvrtc, "cubin", lambda text, name, arch: Path(name))
     return made

@@ -1,16 +1,22 @@
 """Replays have the bits of what they replay, wherever memory is used again, whatever goes aside."""
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
 from made_up_steps import STEPS, batch, everything, steps, trainer
 
-from unetcu.device import captured
+from unetcu import infer
+from unetcu.autograd import Tensor
 from unetcu.device.captured import MOST, Asides
 from unetcu.device.simt import Simt
-from unetcu.errors import DeviceError, KernelError
+from unetcu.errors import DeviceError, GraphError, KernelError
 from unetcu.infer import whole
+from unetcu.ops.conv3x3 import conv3x3
+from unetcu.ops.reduce import mean
+from unetcu.parameters import Parameters
 from unetcu.unet import UNet
 
 KINDS = [("fp32", "adamw", 2), ("fp32", "sgd", 1), ("bf16", "sgd", 1), ("fp16", "adamw", 1)]
@@ -78,7 +84,7 @@ def test_what_runs_aside_holds_its_memory(monkeypatch):
     """Without that, work that is put off finds others' numbers: the test above would see it."""
     right = trainer(plain(), optimizer="sgd")
     steps(right)
-    monkeypatch.setattr(Asides, "use", lambda self, given: None)  # noqa: ARG005
+    monkeypatch.setattr(Asides, "use", lambda self, given: None)
     ours = trainer(Simt(("late",)), optimizer="sgd")
     steps(ours)
     assert everything(ours) != everything(right)
@@ -95,13 +101,31 @@ def test_only_so_many_forks_are_open_and_a_join_closes_all():
     assert told == ["fork", "fork", 1, "fork", 2, 4]
 
 
+def test_what_is_still_aside_at_the_end_is_joined():
+    where = Simt(("late",))
+
+    def function(x):
+        y = where.empty(x.shape)
+        with where.aside():
+            where.each("elementwise", "elementwise_add", x.size, x, x, y, x.size, x.size)
+        return y
+
+    run = where.captured(function)
+    for k in range(3):
+        assert where.get(run(x=np.full(3, k, np.float32))).tolist() == [2 * k] * 3
+
+
+def test_a_graph_recorded_before_a_replayed_step_can_no_longer_be_used():
+    t = trainer(Simt())
+    steps(t, 0, 3)
+    y = mean(t.net(Tensor(batch(0).x, t.net.device)))
+    t.step(batch(3))
+    with pytest.raises(GraphError, match="changed between forward and backward"):
+        y.backward()
+
+
 def test_a_gradient_that_is_added_to_waits_for_what_was_made_aside(rng):
     """A weight used twice: its second gradient is added to the first, on the main line."""
-    from unetcu.autograd import Tensor
-    from unetcu.ops.conv3x3 import conv3x3
-    from unetcu.ops.reduce import mean
-    from unetcu.parameters import Parameters
-
     found = []
     x = rng.standard_normal((1, 9, 9, 8)).astype(np.float32)
     w = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
@@ -173,7 +197,8 @@ def test_each_shape_has_a_capture_and_all_share_one_memory():
         assert right(size, seed), (seed, size)
     # 100, then 5000, for which there was too little memory: 100 again; 20000 likewise
     assert len(made) == 1 + 1 + 1 + 1 + 2
-    assert run._block.nbytes < 4 * 20000 * 4
+    assert where._block.nbytes < 4 * 20000 * 4
+    assert where.blocks == 3
     for size in range(1, MOST + 5):
         assert right(size, size)
     assert len(run._shapes) == MOST
@@ -246,11 +271,28 @@ def test_tiles_are_replayed_with_the_weights_of_now(rng, precision):
     assert made == [], "every shape had its capture"
 
 
+def test_training_and_inference_share_memory(rng):
+    """Tiles between the steps: what they leave in the block is nobody's, and it grows for them."""
+    image, found = rng.standard_normal((44, 44, 1)).astype(np.float32), []
+    for where in (plain(), Simt()):
+        t, maps = trainer(where, optimizer="sgd"), []
+        for k in range(STEPS):
+            t.step(batch(k))
+            maps += [whole(t.net, image, 44).tobytes()]
+        found.append((maps, everything(t)))
+    assert found[0] == found[1]
+    assert where.blocks == 2
+
+
+def test_a_trainer_that_is_gone_takes_its_captures_along():
+    t = trainer(Simt())
+    steps(t)
+    gone = weakref.ref(t._work)
+    del t
+    assert gone() is None
+
+
 def test_a_network_that_is_gone_leaves_no_capture():
-    import gc
-
-    from unetcu import infer
-
     gc.collect()
     before = len(infer._captured)
     net = UNet(1, 2, on=Simt())

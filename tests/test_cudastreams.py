@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from fakecuda import FakeCudaError
 from fakestreams import Array
 from made_up_steps import STEPS, batch, everything, steps, trainer
 
@@ -41,6 +42,7 @@ def test_the_host_may_be_steps_ahead(world, right):
     ours = trainer(Cuda())
     losses = [ours.begin(batch(k)) for k in range(STEPS)]
     before = world.null.done
+    assert world.streams["stream 1"].done == 2, "two batches of three wait to be copied"
     assert losses[1].item() == right[0][1]
     assert before < world.null.done < len(world.null.work), "later steps have not been waited for"
     assert [loss.item() for loss in losses] == right[0]
@@ -51,13 +53,15 @@ def test_what_a_batch_and_its_step_ask_for(world):
     where = Cuda()
     run = where.captured(doubled(where))
     for k in range(4):
+        fetched = None
         world.log.clear()
         given = {"x": np.full(100, k, np.float32)}
         fetched = where.fetch(run(**given))
         if k == 1:
+            assert "stream 1: wait for null" in world.log, "its memory was someone's before"
             assert world.log[:3] == ["host: trim", "stream 2: begin capture",
                                      "stream 2: elementwise_add"]  # fmt: skip
-            assert world.log[3] == "stream 2: end capture"
+            assert world.log[3:5] == ["stream 2: device to device", "stream 2: end capture"]
         if k == 3:
             assert world.log == [
                 "host: wait for stream 1",  # the batch before last has been copied
@@ -158,9 +162,10 @@ def test_an_error_of_the_program_is_no_error_of_the_card(world):
 def test_errors_while_waiting_are_those_of_the_device(world):
     where = Cuda()
     fetched = where.fetch(where.put(np.ones(1, np.float32)))
-    world.null.work.insert(0, lambda: where._cupy.cuda.get_current_stream().fails)
-    world.null.work[0] = lambda: (_ for _ in ()).throw(
-        where._cupy.cuda.driver.CUDADriverError("CUDA_ERROR_ILLEGAL_ADDRESS")
-    )
+
+    def fails():
+        raise FakeCudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    world.null.work.insert(0, fails)
     with pytest.raises(KernelError, match="ILLEGAL_ADDRESS"):
         fetched.item()

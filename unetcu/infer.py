@@ -128,14 +128,8 @@ def _forward(net: UNet) -> Callable[..., Any]:
     """forward(x=...) -> logits, arrays of the device, captured for each shape of tiles; lives as
     long as the net."""
     if net not in _captured:
-        ours = weakref.ref(net)
-
-        def forward(x: Any) -> Any:
-            there = ours()
-            assert there is not None
-            return there(Tensor.wrap(x, there.device)).data
-
-        _captured[net] = net.device.captured(forward)
+        ours = weakref.proxy(net)
+        _captured[net] = net.device.captured(lambda x: ours(Tensor.wrap(x, ours.device)).data)
     return _captured[net]
 
 

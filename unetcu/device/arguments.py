@@ -8,6 +8,9 @@ import numpy as np
 from ..errors import KernelError
 from ..kernel import FORMATS, Param, entries, formats
 
+GRID_LIMITS = (2**31 - 1, 65535, 65535)
+BLOCK_LIMITS = (1024, 1024, 64)
+
 
 def signature(unit: str, entry: str) -> tuple[Param, ...]:
     """The parameters of an entry point; KernelError if there is none of that name."""

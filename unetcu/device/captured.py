@@ -2,9 +2,10 @@
 
 On `cuda` a capture is a CUDA graph: one launch for a whole training step. On `simt` it is the list
 of launches and copies, run in order, so that what is replayed is proved on any machine. Either
-holds addresses and numbers as they were: so the arrays made in a capture lie in one block of memory
+holds addresses and numbers as they were: so the arrays made in a capture lie in a block of memory
 that lasts as long as it does, inputs are copied to fixed places, and what changes from call to call
-is read from them, never from the host.
+is read from them, never from the host. A device has one block for all captures, as one runs at a
+time; when one needs a larger block, the others are captured again when they are next called.
 
 `aside` forks: launches inside may run at any time between there and the `join` (or the fork but
 one after it), beside those of the main line. An array that they use keeps its place until the main
@@ -149,18 +150,16 @@ class Inputs:
 
 class _Shape:
     """What there is for inputs of certain shapes: first how much memory they need, then inputs, a
-    replay and the array that it writes the result to."""
+    replay, and the array that it writes the result to."""
 
     needs = 0
-    inputs: Inputs
-    replay: Callable[[], None] | None = None
-    result: Any = None
-    outside: Any = None
+    made: tuple[tuple[int, ...], Any]  # shape and type of the result
+    block = 0  # the number of the block that was captured with
+    inputs: Inputs | None = None
+    result: Any
+    replay: Callable[[], None]
+    outside: dict[int, Any]
     launches: Counter[str]
-
-    def forget(self) -> None:
-        """The capture, not what was measured."""
-        self.replay = self.result = self.outside = None
 
 
 class Captured:
@@ -174,7 +173,6 @@ class Captured:
     def __init__(self, where: Any, function: Callable[..., Any]) -> None:
         self._where, self._function = where, function
         self._shapes: dict[tuple, _Shape] = {}
-        self._block: Any = None  # memory for the arrays of all captures: one runs at a time
 
     def __call__(self, **given: Any) -> Any:
         """The function's result, an array of the device."""
@@ -189,18 +187,18 @@ class Captured:
         if not shape.needs:
             work = Work(where)
             result = self._run(work, {name: where.put(a) for name, a in given.items()})
-            shape.needs = work.needs
+            shape.needs, shape.made = work.needs, (tuple(result.shape), result.dtype)
             return result
-        if shape.replay is None:
+        if shape.inputs is None or shape.block != where.blocks:
             try:
                 self._capture(shape, given)
             except (KernelError, DeviceError) as error:
                 if not where.does_without_graphs:
                     raise
-                self._shapes, self._block, where.graphs = {}, None, False
+                self._shapes, where.graphs = {}, False
                 print(f"note: {where.name} works without CUDA graphs: {error}", file=sys.stderr)
                 return self._plainly(given)
-        assert shape.replay is not None
+        assert shape.inputs
         shape.inputs.fill(given)
         shape.replay()
         where.launches += shape.launches
@@ -209,32 +207,30 @@ class Captured:
     def _plainly(self, given: dict[str, Any]) -> Any:
         return self._function(**{name: self._where.put(a) for name, a in given.items()})
 
-    def _run(self, work: Work, arrays: dict[str, Any]) -> Any:
+    def _run(self, work: Work, arrays: dict[str, Any], to: Any = None) -> Any:
         self._where.work = work
         try:
             result = self._function(**arrays)
             work.asides.join()
+            if to is not None:
+                self._where.copy(result, to)
         finally:
             self._where.work = None
         return result
 
     def _capture(self, shape: _Shape, given: dict[str, Any]) -> None:
         where = self._where
-        if self._block is None or self._block.nbytes < shape.needs:
-            for other in self._shapes.values():
-                other.forget()
-            self._block = None
-            where._trim()
-            self._block = where.empty((shape.needs,), np.uint8)
-        shape.inputs = where._inputs(given)
-        work, before = Work(where, self._block), where.launches.copy()
+        block = where.reserve(shape.needs)
+        if shape.inputs is None:
+            shape.inputs, shape.result = where._inputs(given), where.empty(*shape.made)
+        work, before = Work(where, block), where.launches.copy()
         where._begin_capture()
         try:
-            shape.result = self._run(work, shape.inputs.arrays)
+            self._run(work, shape.inputs.arrays, to=shape.result)
         except BaseException:
             where._abandon_capture()
             raise
         finally:
             shape.launches = where.launches - before
             where.launches = before
-        shape.replay, shape.outside = where._end_capture(), work.outside
+        shape.replay, shape.outside, shape.block = where._end_capture(), work.outside, where.blocks

@@ -6,7 +6,7 @@ current stream, and is done in the order in which it was asked for.
 
 import ctypes
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,20 @@ class Capture:
         return self._main.end_capture()
 
 
+class Pinned:
+    """Memory of the host that the GPU copies from and to by itself. `busy` is the event behind the
+    last such copy: it is not given back before."""
+
+    def __init__(self, cuda: Any, size: int) -> None:
+        self._memory, self.busy = cuda.alloc_pinned_memory(size), cuda.Event(disable_timing=True)
+        self.bytes = np.frombuffer(self._memory, np.uint8, size)
+        self.pointer = ctypes.c_void_p(self.bytes.ctypes.data)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # whoever needs the copy is told of what went wrong
+            self.busy.synchronize()
+
+
 class OnTheWay(Fetched):
     """Values being copied to the host. within(): where the driver's errors become ours."""
 
@@ -61,25 +75,15 @@ class OnTheWay(Fetched):
         self._within = within
         self._pinned = Pinned(cuda, array.nbytes)
         array.data.copy_to_host_async(self._pinned.pointer, array.nbytes)
-        self._there = cuda.Event(disable_timing=True)
-        self._there.record()
+        self._pinned.busy.record()
         self._kind = array.dtype, tuple(array.shape)
 
     def numpy(self) -> np.ndarray:
         """The values; waits until they are there."""
         with self._within():
-            self._there.synchronize()
+            self._pinned.busy.synchronize()
         dtype, shape = self._kind
         return self._pinned.bytes.view(dtype).reshape(shape).copy()
-
-
-class Pinned:
-    """Memory of the host that the GPU copies from and to by itself."""
-
-    def __init__(self, cuda: Any, size: int) -> None:
-        self._memory = cuda.alloc_pinned_memory(size)
-        self.bytes = np.frombuffer(self._memory, np.uint8, size)
-        self.pointer = ctypes.c_void_p(self.bytes.ctypes.data)
 
 
 class _Slot(NamedTuple):
@@ -87,8 +91,7 @@ class _Slot(NamedTuple):
 
     pinned: Pinned
     staged: Any
-    copied: Any  # event: pinned may be written to again
-    used: Any  # event: so may staged
+    used: Any  # event: staged may be written to again
 
 
 class StagedInputs(Inputs):
@@ -112,10 +115,12 @@ class StagedInputs(Inputs):
             _Slot(
                 Pinned(cuda, size),
                 where.empty((size,), np.uint8),
-                *(cuda.Event(disable_timing=True) for _ in range(2)),
+                cuda.Event(disable_timing=True),
             )
             for _ in range(2)
         ]
+        for slot in self._slots:  # whoever had its memory before may still be at work
+            slot.used.record()
 
     def fill(self, given: dict[str, Any]) -> None:
         """Does not wait for the GPU, unless it is two calls behind."""
@@ -127,7 +132,7 @@ class StagedInputs(Inputs):
 
     def _from_host(self, given: dict[str, np.ndarray]) -> None:
         slot, self._turn = self._slots[self._turn], 1 - self._turn
-        slot.copied.synchronize()
+        slot.pinned.busy.synchronize()
         for name, a in given.items():
             start = self._starts[name]
             there = slot.pinned.bytes[start : start + a.nbytes].view(self.arrays[name].dtype)
@@ -135,7 +140,7 @@ class StagedInputs(Inputs):
         current, size = self._cuda.get_current_stream(), self._fixed.nbytes
         self._stream.wait_event(slot.used)
         slot.staged.data.copy_from_host_async(slot.pinned.pointer, size, self._stream)
-        slot.copied.record(self._stream)
-        current.wait_event(slot.copied)
+        slot.pinned.busy.record(self._stream)
+        current.wait_event(slot.pinned.busy)
         self._fixed.data.copy_from_device_async(slot.staged.data, size)
         slot.used.record(current)

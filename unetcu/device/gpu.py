@@ -16,14 +16,12 @@ from numpy.typing import DTypeLike
 
 from ..errors import KernelError
 from ..kernel import Param
-from .arguments import dimensions, number, signature, unit_for
+from .arguments import BLOCK_LIMITS, GRID_LIMITS, dimensions, number, signature, unit_for
 from .captured import Captured, Inputs, Work
 from .cpu import Fetched, portable
 from .nan import look
 
 BLOCK = 256  # threads of a block where each element has one thread
-GRID_LIMITS = (2**31 - 1, 65535, 65535)
-BLOCK_LIMITS = (1024, 1024, 64)
 ALIGNMENT = 16  # bytes: kernels may load four floats at once
 SHARED_LIMIT = 227 * 1024  # bytes a block; what a card really has is less on older ones
 
@@ -52,6 +50,8 @@ class Gpu:
         self.debug = os.environ.get("UNETCU_DEBUG", "") not in ("", "0")
         self.graphs = os.environ.get("UNETCU_GRAPH") != "0"  # captured functions are replayed
         self.work: Work | None = None  # the run of a captured function that goes on
+        self._block: Any = None  # the memory of captures
+        self.blocks = 0  # how many of these there have been
 
     # What a subclass provides.
     def describe(self) -> str:
@@ -130,6 +130,14 @@ class Gpu:
         """`function`, of arrays given by name, captured when it is called again (captured.py)."""
         return Captured(self, function)
 
+    def reserve(self, size: int) -> Any:
+        """The memory of captures, of `size` bytes at least; a new one makes `blocks` grow."""
+        if self._block is None or self._block.nbytes < size:
+            self._block = None
+            self._trim()
+            self._block, self.blocks = self.empty((size,), np.uint8), self.blocks + 1
+        return self._block
+
     def aside(self) -> AbstractContextManager[None]:
         """Launches inside may run beside those that follow, up to `join`: no one may use what they
         write before that."""
@@ -146,8 +154,7 @@ class Gpu:
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
         """An uninitialised array, C-contiguous."""
-        make = self._empty if self.work is None else self.work.empty
-        return make(shape, dtype)
+        return (self.work.empty if self.work else self._empty)(shape, dtype)
 
     def full(self, shape: Sequence[int], value: float, dtype: DTypeLike = np.float32) -> Any:
         """An array of one value (float32, float64, int32, uint32 or uint8)."""

@@ -1,6 +1,7 @@
 """The training loop's engine: network, optimizer and average, one step at a time, no files."""
 
 import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,8 @@ class Trainer:
             self.optimizer = AdamW(net.parameters, settings.lr)
         self.average = Average(self.optimizer, settings.average)
         self.scaling = Scaling(self.optimizer) if net.precision == "fp16" else None
-        self._work = net.device.captured(self._step)
+        ours = weakref.proxy(self)  # a capture keeps nobody alive
+        self._work = net.device.captured(lambda **given: ours._step(**given))
 
     def rate(self, step: int) -> float:
         """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
