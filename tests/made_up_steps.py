@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from unetcu.device.simt import Simt
 from unetcu.training.samples import Batch
 from unetcu.training.settings import Settings
 from unetcu.training.trainer import Trainer
@@ -42,3 +43,17 @@ def steps(t, first=0, last=STEPS, **sizes):
         begun.append(t.begin(batch(k, **sizes)))
         losses.append(begun[k - first - 1].item())
     return [*losses, begun[-1].item()]
+
+
+def plain():
+    """simt without captures."""
+    where = Simt()
+    where.graphs = False
+    return where
+
+
+def counted(where):
+    """`where`, and a list that gets an entry for each capture."""
+    made, begin = [], where._begin_capture
+    where._begin_capture = lambda: (made.append(1), begin())[1]
+    return where, made

@@ -159,6 +159,20 @@ def test_an_error_of_the_program_is_no_error_of_the_card(world):
     assert where.graphs
 
 
+def test_memory_of_the_host_is_not_given_back_while_it_is_copied(world):
+    where = Cuda()
+    run = where.captured(doubled(where))
+    for _ in range(3):
+        run(x=np.ones(3, np.float32))
+    fetched, copies = where.fetch(where.empty((1,))), world.streams["stream 1"]
+    assert copies.done < len(copies.work)
+    del run
+    assert copies.done == len(copies.work)
+    assert world.null.done < len(world.null.work)
+    del fetched
+    assert world.null.done == len(world.null.work)
+
+
 def test_errors_while_waiting_are_those_of_the_device(world):
     where = Cuda()
     fetched = where.fetch(where.put(np.ones(1, np.float32)))
