@@ -6,10 +6,12 @@ import weakref
 
 import numpy as np
 import pytest
+from gpus import CUDA
 from made_up_steps import STEPS, batch, counted, everything, plain, steps, trainer
 
 from unetcu import infer
 from unetcu.autograd import Tensor
+from unetcu.device import device
 from unetcu.device.captured import Asides
 from unetcu.device.simt import Simt
 from unetcu.errors import GraphError, KernelError
@@ -33,6 +35,18 @@ def test_replayed_steps_have_the_bits_of_eager_ones(precision, optimizer, depth)
         assert everything(ours) == everything(right), modes
         assert made == [1]
         assert where.launches == right.net.device.launches
+
+
+@pytest.mark.parametrize("on", [CUDA])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_card_replayed_steps_have_the_bits_of_launches(on, precision, monkeypatch):
+    where, found = device(on), []
+    for graphs in (False, True):
+        monkeypatch.setattr(where, "graphs", graphs)
+        t = trainer(where, precision)
+        found.append((steps(t), everything(t)))
+        assert where.graphs == graphs, "the card refused to capture"
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
