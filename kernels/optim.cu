@@ -69,13 +69,13 @@ extern "C" __global__ void optim_adamw(float* __restrict__ p, const float* __res
   if (rounds) rounded[i] = p[i];
 }
 
-// After step number t = steps[0]; least = 1 - decay.
+// After the optimizer's step, which has counted t; least = 1 - decay.
 extern "C" __global__ void optim_average(float* __restrict__ a, const float* __restrict__ p,
-                                         const double* __restrict__ steps, float least,
+                                         const double* __restrict__ hyper, float least,
                                          long long count) {
   const long long i = thread_index();
   if (i >= count) return;
-  const float share = fmaxf(least, 10.0f / (static_cast<float>(steps[0]) + 10.0f));
+  const float share = fmaxf(least, 10.0f / (static_cast<float>(hyper[1]) + 10.0f));
   a[i] += share * (p[i] - a[i]);
 }
 

@@ -106,14 +106,15 @@ def _three_steps(where: Device, dtype: type, size: int, make) -> dict[str, np.nd
     rng = np.random.default_rng(size)
     p = Parameters({"p": (size,)}, where, dtype)
     p.write("p", rng.standard_normal(size).astype(np.float32))
-    optimizer, averages = make(p), [Average(p, 0.9), Average(p, 0.05)]
+    optimizer = make(p)
+    averages = [Average(optimizer, 0.9), Average(optimizer, 0.05)]
     for t in range(3):
         optimizer.set(0.1 / (t + 1), t)
         p.forget_gradients()
         p["p"].accumulate(where.put(rng.standard_normal(size).astype(dtype)))
         optimizer.step()
         for average in averages:
-            average.update(t + 1)
+            average.update()
     arrays = {"p": p.flat, **optimizer.state, "hyper": optimizer.hyper}
     arrays |= {f"average {i}": a.flat for i, a in enumerate(averages)}
     return {name: np.array(where.get(a)) for name, a in arrays.items()}

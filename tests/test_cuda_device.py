@@ -59,9 +59,9 @@ def test_arrays_go_there_and_back(launched, rng):
     assert isinstance(there, FakeArray)
     assert there.device == 1
     assert there.flags.c_contiguous
-    assert device._owns(there)
-    assert not device._owns(values)
-    assert not Cuda(0)._owns(there)
+    assert device.owns(there)
+    assert not device.owns(values)
+    assert not Cuda(0).owns(there)
     back = device.get(there)
     assert type(back) is np.ndarray
     assert np.array_equal(back, values)

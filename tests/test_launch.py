@@ -36,7 +36,7 @@ class Recorder(Gpu):
 
     name = "recorder"
 
-    def _owns(self, array):
+    def owns(self, array):
         return isinstance(array, np.ndarray)
 
     def _address(self, array):

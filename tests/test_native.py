@@ -129,13 +129,14 @@ def test_three_steps_and_their_average(rng, monkeypatch, kind, count):
     def work():
         p = Parameters({"p": (count,)}, device("cpu"))
         p.write("p", start)
-        optimizer, average = kind(p, 0.1), Average(p, 0.9)
+        optimizer = kind(p, 0.1)
+        average = Average(optimizer, 0.9)
         for t, g in enumerate(slopes):
             p.forget_gradients()
             p["p"].accumulate(g)
             optimizer.set(0.1 / (t + 1), t)
             optimizer.step()
-            average.update(t + 1)
+            average.update()
         return [p.flat, average.flat, *optimizer.state.values()]
 
     got, right = both(monkeypatch, work)

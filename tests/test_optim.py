@@ -110,12 +110,12 @@ def test_any_number_of_threads_and_every_element(on, rng, monkeypatch, kind):
         monkeypatch.setattr(threads, "_count", n)
         p = Parameters({"p": (size,) if part is ... else (part.stop - part.start,)}, device(on))
         p.write("p", start[part])
-        average = Average(p, 0.9) if kind is Average else None
-        optimizer = SGD(p, 0.1) if average else kind(p, 0.1)
-        for t, g in enumerate(grads, 1):
+        optimizer = SGD(p, 0.1) if kind is Average else kind(p, 0.1)
+        average = Average(optimizer, 0.9) if kind is Average else None
+        for g in grads:
             steps(optimizer, p, [g[part]])
             if average:
-                average.update(t)
+                average.update()
         return values(p, average.flat if average else None)
 
     whole = result(..., 1)
@@ -157,11 +157,13 @@ def test_a_step_is_a_change_of_the_parameters(on, rng):
 
 def test_the_average_against_a_loop(on, rng):
     p = arena(on, 3, rng)
-    average = Average(p, 0.6)
+    optimizer = SGD(p, 0.1)
+    average = Average(optimizer, 0.6)
     right = values(p).tolist()
     for t in range(1, 25):
         p.write("p", rng.standard_normal(3))
-        average.update(t)
+        optimizer.set(0.1, t)
+        average.update()
         d = min(0.6, t / (t + 10))
         right = [d * a + (1 - d) * v for a, v in zip(right, values(p), strict=True)]
         np.testing.assert_allclose(values(p, average.flat), right, rtol=1e-12)
@@ -181,7 +183,7 @@ def test_momenta_that_make_no_sense(on, rng, momentum):
     with pytest.raises(UsageError, match="momentum must be at least 0 and below 1, got"):
         SGD(arena(on, 1, rng), 0.1, momentum)
     with pytest.raises(UsageError, match="decay must be at least 0 and below 1, got"):
-        Average(arena(on, 1, rng), momentum)
+        Average(SGD(arena(on, 1, rng), 0.1), momentum)
 
 
 @pytest.mark.parametrize(

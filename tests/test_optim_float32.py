@@ -75,12 +75,14 @@ def test_average(on, rng, t, share):
     """10 / (t + 10) of the way to the new weights, but no less than 1 - 0.99 from step 990 on."""
     for size in SIZES:
         p = Parameters({"p": (size,)}, device(on))
-        average = Average(p, 0.99)
+        optimizer = SGD(p, 0.1)
+        average = Average(optimizer, 0.99)
         p.write("p", rng.standard_normal(size).astype("f"))
         was = rng.standard_normal(size).astype("f")
         now = p["p"].numpy().astype("d")
         p.device.copy(np.pad(was, (0, average.flat.size - size)), average.flat)
-        average.update(t)
+        optimizer.set(0.1, t)
+        average.update()
         right = was + share * (now - was)
         got = np.array(p.device.get(average.flat)[:size])
         near(got, right, np.abs(was) + share * (np.abs(now) + np.abs(was)), 5)

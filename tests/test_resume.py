@@ -33,7 +33,7 @@ def go(files, out, **changes):
 
 def after_step(number, action):
     """A patch under which `action` is called when that step has been made."""
-    step = loop.Trainer.step
+    step = loop.Trainer.begin
 
     def stepped(self, batch):
         loss = step(self, batch)
@@ -42,7 +42,7 @@ def after_step(number, action):
         return loss
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(loop.Trainer, "step", stepped)
+    patch.setattr(loop.Trainer, "begin", stepped)
     return patch
 
 

@@ -74,7 +74,7 @@ def test_ctrl_c_then_sigterm_then_kill_and_it_still_goes_on(tmp_path, monkeypatc
         assert int(told[1]) == steps[-1]
         page = Path("r/report.html").read_text("utf-8")
         assert f"{steps[-1]:,}".replace(",", "&#8239;") + " steps" in page
-    step = loop.Trainer.step
+    step = loop.Trainer.begin
 
     def two_more(self, batch):
         loss = step(self, batch)
@@ -82,7 +82,7 @@ def test_ctrl_c_then_sigterm_then_kill_and_it_still_goes_on(tmp_path, monkeypatc
             signal.raise_signal(signal.SIGINT)
         return loss
 
-    monkeypatch.setattr(loop.Trainer, "step", two_more)
+    monkeypatch.setattr(loop.Trainer, "begin", two_more)
     assert train.train(out="r", resume=True).exit_code == 130
     assert done() == steps[-1] + 2
     table = history(Path("r"))
@@ -92,7 +92,7 @@ def test_ctrl_c_then_sigterm_then_kill_and_it_still_goes_on(tmp_path, monkeypatc
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    step, before = loop.Trainer.step, signal.getsignal(signal.SIGINT)
+    step, before = loop.Trainer.begin, signal.getsignal(signal.SIGINT)
 
     def twice(self, batch):
         if self.done == 2:
@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return step(self, batch)
 
-    monkeypatch.setattr(loop.Trainer, "step", twice)
+    monkeypatch.setattr(loop.Trainer, "begin", twice)
     monkeypatch.setattr(train, "seconds_a_step", lambda net, prepared: 0.1)
     settings = train.Settings(depth=1, base=2, tile=44, steps=9, instances=True)
     with pytest.raises(KeyboardInterrupt):

@@ -10,6 +10,7 @@ import pytest
 from made_up_runs import cells, epochs, history, quick, tiny
 
 from unetcu import checkpoint, cli, train
+from unetcu.device import Fetched
 from unetcu.errors import TrainingError
 from unetcu.training import loop, prepare, validation
 
@@ -46,9 +47,29 @@ def test_training_that_diverges_is_one_line(files, capsys, monkeypatch):
     assert not os.path.exists("runs/images-1/last.safetensors")
 
 
+@pytest.mark.parametrize(("step", "pause"), [(3, 60), (4, 60), (5, 0), (7, 60)])
+def test_nothing_is_saved_after_a_loss_that_is_no_number(files, monkeypatch, step, pause):
+    """Epochs end at steps 3, 6 and 7: the loss of a step is read before its weights are saved."""
+    begin = loop.Trainer.begin
+
+    def spoil(self, batch):
+        fetched = begin(self, batch)
+        return Fetched(np.float32(np.nan)) if self.done == step else fetched
+
+    monkeypatch.setattr(loop.Trainer, "begin", spoil)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", pause)
+    with pytest.raises(TrainingError, match=f"the loss became nan at step {step}: training has"):
+        go(files, out="r")
+    saved = {3: None, 4: 3, 5: 4, 7: 6}[step]
+    if saved is None:
+        assert not {"best.safetensors", "last.safetensors"} & set(os.listdir("r"))
+    else:
+        assert checkpoint.load("r/last.safetensors").meta["step"] == saved
+
+
 @pytest.mark.parametrize("where", ["weights", "average"])
 def test_what_is_not_finite_is_never_saved(files, monkeypatch, where):
-    step = loop.Trainer.step
+    step = loop.Trainer.begin
 
     def spoil(self, batch):
         loss = step(self, batch)
@@ -57,7 +78,7 @@ def test_what_is_not_finite_is_never_saved(files, monkeypatch, where):
             flat[3] = np.inf
         return loss
 
-    monkeypatch.setattr(loop.Trainer, "step", spoil)
+    monkeypatch.setattr(loop.Trainer, "begin", spoil)
     with pytest.raises(TrainingError, match="a weight became infinite at step 7: training has div"):
         go(files, val="none", out="r")
     for name in ("best", "last"):

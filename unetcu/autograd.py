@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from .device import Device, device
+from .device import Device, Gpu, device
 from .errors import GraphError, ShapeError
 from .graph import Graph, Node, nodes_of
 from .precision import FP16
@@ -106,8 +106,8 @@ class Tensor:
         if dy is None:
             if int(np.prod(self.shape)) != 1:
                 raise ShapeError(f"backward of a {self.shape} tensor needs dy of that shape")
-            dy = np.ones(self.shape, self.dtype)
-        if isinstance(dy, np.ndarray | np.generic | float | int | list | tuple):
+            dy = self.device.full(self.shape, 1, self.dtype)
+        elif not (isinstance(self.device, Gpu) and self.device.owns(dy)):
             dy = self.device.put(np.asarray(dy, self.dtype))
         if tuple(dy.shape) != self.shape:
             raise ShapeError(f"dy has shape {tuple(dy.shape)}, the tensor {self.shape}")

@@ -9,8 +9,11 @@ default, the last digits of a pixel depend on where it lies in its tile.
 
 import functools
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,13 +111,26 @@ def difference(
 def softmax(net: UNet, x: Array, exact: bool = False) -> Array:
     """Class probabilities of one input tile: (h, w, C) -> (h - 2 border, w - 2 border, classes)."""
     with no_grad(), cpu.exact() if exact else nullcontext():
-        z = net(Tensor(x[None], net.device)).numpy()[0]
+        net.parameters.round()  # a replay takes them as they are
+        z = net.device.get(_forward(net)(x=x[None]))[0]
     p: Array = device("cpu").empty(z.shape)
     # Class by class: NumPy is ten times slower along an axis of two or three.
     np.subtract(z, _over_classes(np.maximum, z), out=p)
     np.exp(p, out=p)
     p /= _over_classes(np.add, p)
     return p
+
+
+_captured: WeakKeyDictionary[UNet, Callable[..., Any]] = WeakKeyDictionary()
+
+
+def _forward(net: UNet) -> Callable[..., Any]:
+    """forward(x=...) -> logits, arrays of the device, captured for each shape of tiles; lives as
+    long as the net."""
+    if net not in _captured:
+        ours = weakref.proxy(net)
+        _captured[net] = net.device.captured(lambda x: ours(Tensor.wrap(x, ours.device)).data)
+    return _captured[net]
 
 
 def _over_classes(join: np.ufunc, x: Array) -> Array:

@@ -23,6 +23,14 @@ from .threads import each
 CHUNK = 1 << 16  # elements a part: its four arrays stay in a core's cache
 
 
+def hyper(lr: float, steps_done: int) -> np.ndarray:
+    """What an optimizer's `hyper` is to be set to; UsageError for a rate that is not positive and
+    finite."""
+    if not (np.isfinite(lr) and lr > 0):
+        raise UsageError(f"the learning rate must be positive and finite, got {lr}")
+    return np.array([lr, steps_done], np.float64)
+
+
 class Optimizer:
     """What SGD and AdamW share: `step()` after `backward()`, with `lr` set before."""
 
@@ -39,10 +47,7 @@ class Optimizer:
 
     def set(self, lr: float, steps_done: int) -> None:
         """Set the learning rate (positive, finite) and how many steps have been made."""
-        if not (np.isfinite(lr) and lr > 0):
-            raise UsageError(f"the learning rate must be positive and finite, got {lr}")
-        device = self.parameters.device
-        device.copy(np.array([lr, steps_done], np.float64), self.hyper)
+        self.parameters.device.copy(hyper(lr, steps_done), self.hyper)
 
     def step(self) -> None:
         """Move every parameter by its gradient."""
@@ -187,23 +192,24 @@ class Average:
     decay 0 it is the parameters.
     """
 
-    def __init__(self, parameters: Parameters, decay: float) -> None:
+    def __init__(self, optimizer: Optimizer, decay: float) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"the average's decay must be at least 0 and below 1, got {decay}")
-        self.parameters, self.decay = parameters, decay
-        self.flat = parameters.device.put(parameters.flat) if decay else parameters.flat
-        self._steps = parameters.device.zeros((1,), np.float64)  # the t of a kernel's launch
+        self.parameters, self.decay = optimizer.parameters, decay
+        flat, where = self.parameters.flat, self.parameters.device
+        self.flat = where.put(flat) if decay else flat
+        self._hyper = optimizer.hyper  # t is read from there
 
-    def update(self, steps_done: int) -> None:
-        """Take in the weights after an optimizer step; steps_done counts from 1."""
+    def update(self) -> None:
+        """Take in the weights after a step of the optimizer."""
         values, where = self.parameters.flat, self.parameters.device
         if values is self.flat:
             return
         if isinstance(where, Gpu):
-            where.copy(np.array([steps_done], np.float64), self._steps)
-            rest = self._steps, 1 - self.decay, values.size
+            rest = self._hyper, 1 - self.decay, values.size
             where.each("optim", "optim_average", values.size, self.flat, values, *rest)
             return
+        steps_done = float(self._hyper[1])
         share = self.flat.dtype.type(1 - min(self.decay, steps_done / (steps_done + 10)))
         native = where.native(self.flat.dtype)
         if native is not None:

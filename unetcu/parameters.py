@@ -6,6 +6,7 @@ a GPU), a checkpoint is one buffer with a table, and "the gradients" is somethin
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ class Parameter(Tensor):
     def accumulate(self, gradient: Any) -> None:
         """Add to `grad`, which lives in the flat gradient array."""
         if self.grad is not None:
+            self.device.join()  # what is there may have been made aside
             gradient = self.device.add(self.grad, gradient)
         if gradient is not self.slot:
             self.device.copy(gradient, self.slot)
@@ -124,10 +126,16 @@ class Parameters(Mapping[str, Parameter]):
 
     def gradients(self) -> Any:
         """The flat gradients, for a step: 0 where no backward has reached a parameter."""
+        self.device.join()
         for p in self.values():
             if p.grad is None:  # what stands there belongs to an earlier step
                 self.device.copy(self.device.zeros(p.shape, self.grads.dtype), p.slot)
         return self.grads
+
+    def stepped(self) -> None:
+        """A captured step was replayed: it has moved and rounded the values."""
+        self.writable()
+        self.rounded_with_the_step()
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Set one parameter to `array`, of its shape (else ShapeError)."""
@@ -171,6 +179,17 @@ def room(op: Op, i: int, shape: tuple[int, ...]) -> Any:
     if isinstance(source, Parameter) and source.grad is None:
         return source.slot
     return op.device.empty(shape)
+
+
+def aside(op: Op, *rooms: Any) -> AbstractContextManager[None]:
+    """For launches that write into these rooms of its last inputs: beside what follows, if they are
+    places of parameters' gradients, which nobody uses before `join`."""
+    owners = op.sources[-len(rooms) :]
+    ours = all(
+        isinstance(p, Parameter) and p.slot is there for p, there in zip(owners, rooms, strict=True)
+    )
+    where: Any = op.device  # a GPU
+    return where.aside() if ours else nullcontext()
 
 
 def _room(shape: tuple[int, ...]) -> int:

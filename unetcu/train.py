@@ -34,13 +34,14 @@ from .report.again import Asked
 from .report.run import write as write_report
 from .training.config import data_in
 from .training.interrupts import Interrupts
-from .training.loop import Loop, finished, saved_state
+from .training.loop import Loop
 from .training.objects import choose_rule
 from .training.prepare import Prepared, network, prepare, seconds_a_step, total_steps
 from .training.recipes import about, recipe, recipes
 from .training.rundir import RunFolder
 from .training.samples import Example
 from .training.settings import Settings, add_flags, from_flags
+from .training.state import finished, saved_state
 from .training.trainer import Trainer
 from .training.validation import predictions, usual_rule
 

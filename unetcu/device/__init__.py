@@ -11,10 +11,10 @@ import importlib.util
 import re
 
 from ..errors import DeviceError
-from .cpu import Cpu
+from .cpu import Cpu, Fetched
 from .gpu import Gpu
 
-__all__ = ["DEVICE_HELP", "Cpu", "Device", "Gpu", "describe", "device", "native"]
+__all__ = ["DEVICE_HELP", "Cpu", "Device", "Fetched", "Gpu", "describe", "device", "native"]
 
 Device = Cpu | Gpu
 KNOWN = "'auto', 'cpu', 'cuda', 'cuda:N' (the GPU number N) or 'simt'"

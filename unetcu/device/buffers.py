@@ -50,7 +50,7 @@ class Spans:
 
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
-        self._given_back: deque[tuple[int, int]] = deque()
+        self.given_back: deque[tuple[int, int]] = deque()  # of spans: they are holes again
         self._holes = [(0, size)]  # (start, end), by start; no two touch
         self._number = np.zeros(1, np.float64)
         self._address = self._number.ctypes.data
@@ -58,7 +58,7 @@ class Spans:
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
         """An uninitialised array (of more than nothing), or None where no hole is large enough."""
-        span = self._take(-(-math.prod(shape) * dtype.itemsize // PAGE) * PAGE)
+        span = self.take(math.prod(shape) * dtype.itemsize)
         if span is None:
             return None
         interface = {
@@ -68,12 +68,15 @@ class Spans:
             "typestr": dtype.str,
             "version": 3,
         }
-        return np.asarray(Piece(interface, span, self._given_back))
+        return np.asarray(Piece(interface, span, self.given_back))
 
-    def _take(self, size: int) -> tuple[int, int] | None:
+    def take(self, size: int) -> tuple[int, int] | None:
+        """(start, end) of the smallest hole of so many bytes, in whole pages; None if all are
+        smaller. Whoever has it appends it to `given_back`."""
+        size = -(-size // PAGE) * PAGE
         with self._lock:
-            while self._given_back:
-                self._put_back(*self._given_back.popleft())
+            while self.given_back:
+                self._put_back(*self.given_back.popleft())
             fitting = [(end - start, start) for start, end in self._holes if end - start >= size]
             if not fitting:
                 return None

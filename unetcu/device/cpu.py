@@ -7,7 +7,7 @@ NumPy, its work split over threads by threads.py.
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,6 +19,21 @@ from .. import threads
 from .buffers import LEAST, Buffers, region
 
 _exact: ContextVar[bool] = ContextVar("exact", default=False)
+
+
+class Fetched:
+    """Values that are, or will be, on the host."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+
+    def numpy(self) -> np.ndarray:
+        """The values; waits until they are there."""
+        return self._values
+
+    def item(self) -> float:
+        """The value of an array of one element; waits until it is there."""
+        return float(self.numpy().reshape(()))
 
 
 class Cpu:
@@ -59,6 +74,10 @@ class Cpu:
         """An array of zeros, C-contiguous."""
         return np.zeros(shape, dtype)
 
+    def full(self, shape: Sequence[int], value: float, dtype: DTypeLike = np.float32) -> np.ndarray:
+        """An array of one value."""
+        return np.full(shape, value, dtype)
+
     def put(self, array: np.ndarray) -> np.ndarray:
         """A copy on this device, in native byte order and C-contiguous."""
         array = np.asarray(array)
@@ -73,6 +92,17 @@ class Cpu:
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
         """target[...] = source, converted to its dtype; the source may also be a NumPy array."""
         np.copyto(target, source, casting="same_kind")
+
+    def captured(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, of arrays given by name; only GPUs capture what it does."""
+        return lambda **given: function(**{name: self.put(a) for name, a in given.items()})
+
+    def join(self) -> None:
+        """Nothing to wait for: only GPUs have work aside."""
+
+    def fetch(self, array: np.ndarray) -> Fetched:
+        """The values as they are now."""
+        return Fetched(np.array(array))
 
     def add(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """a + b, of one shape: how gradients are summed where a tensor was used more than once."""

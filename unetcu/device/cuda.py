@@ -8,8 +8,8 @@ a GPU nobody waits for it.
 import ctypes
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from numpy.typing import DTypeLike
 from ..errors import DeviceError, KernelError
 from ..kernel import source, suffix
 from . import nvrtc
+from .captured import Inputs
+from .cpu import Fetched
+from .cudastreams import Capture, OnTheWay, StagedInputs
 from .gpu import Call, Gpu
 
 PLAIN_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
@@ -39,6 +42,7 @@ class Cuda(Gpu):
         properties = cupy.cuda.runtime.getDeviceProperties(index)
         self.memory = int(properties["totalGlobalMem"])
         self._arch = nvrtc.architecture_for(int(self._card.compute_capability))
+        self._capture: Capture | None = None  # that goes on
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
 
@@ -47,7 +51,7 @@ class Cuda(Gpu):
         properties = self._cupy.cuda.runtime.getDeviceProperties(self._card.id)
         return f"{self.name} ({properties['name'].decode()}, {self._arch})"
 
-    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
+    def _empty(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
         """Whatever the memory held; with UNETCU_DEBUG every byte is 0xFF, as on simt."""
         try:
             with self._here():
@@ -60,6 +64,14 @@ class Cuda(Gpu):
             ) from None
         return array
 
+    def _place(
+        self, block: Any, start: int, shape: Sequence[int], dtype: DTypeLike, owner: Any
+    ) -> Any:
+        cupy, first = self._cupy, block.data.ptr + start
+        size = block.nbytes - start
+        memory = cupy.cuda.UnownedMemory(first, size, owner, self._card.id)
+        return cupy.ndarray(shape, dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+
     def put(self, array: np.ndarray) -> Any:
         """A copy."""
         copied = self.empty(array.shape, array.dtype.newbyteorder("="))
@@ -68,22 +80,36 @@ class Cuda(Gpu):
 
     def get(self, array: Any) -> np.ndarray:
         """A copy."""
+        self._not_captured("reads an array: its values are not there yet")
         with self._here():
             return array.get()
+
+    def fetch(self, array: Any) -> Fetched:
+        """The values, copied to the host in turn; waiting for them waits for nothing after them."""
+        self._not_captured("reads an array: its values are not there yet")
+        with self._here():
+            return OnTheWay(self._cupy.cuda, array, self._here)
 
     def synchronize(self) -> None:
         """Wait until all launches are done; KernelError if one of them failed."""
         with self._here():
             self._card.synchronize()
 
+    def _not_captured(self, what: str) -> None:
+        if self._capture:
+            raise KernelError(f"a captured function {what}")
+
     def _copy(self, source: Any, target: Any) -> None:
+        if not self.owns(source):
+            self._not_captured("copies values of the host: they would be frozen")
         with self._here():
-            if self._owns(source):
+            if self.owns(source):
                 target.data.copy_from_device_async(source.data, source.nbytes)
             else:
                 target.set(source)
 
-    def _owns(self, array: Any) -> bool:
+    def owns(self, array: Any) -> bool:
+        """Whether it is in this GPU's memory."""
         return isinstance(array, self._cupy.ndarray) and array.device == self._card
 
     def _address(self, array: Any) -> int:
@@ -97,6 +123,53 @@ class Cuda(Gpu):
                 function.max_dynamic_shared_size_bytes = call.shared
             function(call.grid, call.block, tuple(call.args), shared_mem=call.shared)
 
+    does_without_graphs = True  # what a driver cannot capture it can still run
+
+    def _begin_capture(self) -> None:
+        with self._here():
+            self._capture = Capture(self._cupy.cuda)
+
+    def _end_capture(self) -> Callable[[], None]:
+        assert self._capture
+        capture, self._capture = self._capture, None
+        with self._here():
+            graph = capture.end()
+
+        def replay() -> None:
+            with self._here():
+                graph.launch()
+
+        return replay
+
+    def _abandon_capture(self) -> None:
+        assert self._capture
+        capture, self._capture = self._capture, None
+        with suppress(KernelError), self._here():  # why it is abandoned is being said
+            capture.end()
+
+    def _fork(self) -> None:
+        assert self._capture
+        with self._here():
+            self._capture.fork()
+
+    def _back(self) -> Any:
+        assert self._capture
+        with self._here():
+            return self._capture.back()
+
+    def _merge(self, end: Any) -> None:
+        assert self._capture
+        with self._here():
+            self._capture.merge(end)
+
+    def _inputs(self, given: dict[str, Any]) -> Inputs:
+        with self._here():
+            return StagedInputs(self, given)
+
+    def _trim(self) -> None:
+        with self._here():
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
     def _load(self, unit: str, entry: str) -> Any:
         if unit not in self._modules:
             text = source(unit)
@@ -107,10 +180,11 @@ class Cuda(Gpu):
 
     @contextmanager
     def _here(self) -> Iterator[None]:
-        """This GPU is the current one; what the driver reports becomes an error for users."""
+        """This GPU, and the stream of a capture, are the current ones; what the driver reports
+        becomes an error for users."""
         cuda = self._cupy.cuda
         try:
-            with self._card:
+            with self._card, self._capture.stream if self._capture else nullcontext():
                 yield
         except (cuda.driver.CUDADriverError, cuda.runtime.CUDARuntimeError) as error:
             hint = "" if self.debug else "; UNETCU_DEBUG=1 tells which kernel it was"

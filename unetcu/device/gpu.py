@@ -6,24 +6,24 @@ waited for and looked over for NaN; an error then names the op and the line that
 """
 
 import os
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import KernelError
-from ..kernel import FORMATS, Param, entries, formats
-from .cpu import portable
+from ..kernel import Param
+from .arguments import BLOCK_LIMITS, GRID_LIMITS, dimensions, number, signature, unit_for
+from .captured import Captured, Inputs, Work
+from .cpu import Fetched, portable
+from .nan import look
 
 BLOCK = 256  # threads of a block where each element has one thread
-GRID_LIMITS = (2**31 - 1, 65535, 65535)
-BLOCK_LIMITS = (1024, 1024, 64)
 ALIGNMENT = 16  # bytes: kernels may load four floats at once
 SHARED_LIMIT = 227 * 1024  # bytes a block; what a card really has is less on older ones
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Call(NamedTuple):
@@ -49,14 +49,14 @@ class Gpu:
     def __init__(self) -> None:
         self.launches: Counter[str] = Counter()  # entry point -> how often
         self.debug = os.environ.get("UNETCU_DEBUG", "") not in ("", "0")
+        self.graphs = os.environ.get("UNETCU_GRAPH") != "0"  # captured functions are replayed
+        self.work: Work | None = None  # the run of a captured function that goes on
+        self._block: Any = None  # the memory of captures
+        self.blocks = 0  # how many of these there have been
 
     # What a subclass provides.
     def describe(self) -> str:
         """One line: what does the work."""
-        raise NotImplementedError
-
-    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
-        """An uninitialised array, C-contiguous."""
         raise NotImplementedError
 
     def put(self, array: np.ndarray) -> Any:
@@ -71,11 +71,22 @@ class Gpu:
         """Wait until all launches are done."""
         raise NotImplementedError
 
+    def _empty(self, shape: Sequence[int], dtype: DTypeLike) -> Any:
+        """An uninitialised array in memory of its own."""
+        raise NotImplementedError
+
+    def _place(
+        self, block: Any, start: int, shape: Sequence[int], dtype: DTypeLike, owner: Any
+    ) -> Any:
+        """An array in the memory of `block`, from byte `start` on; it keeps `owner` alive."""
+        raise NotImplementedError
+
     def _copy(self, source: Any, target: Any) -> None:
         """target[...] = source: alike, contiguous; source is NumPy's or lives here."""
         raise NotImplementedError
 
-    def _owns(self, array: Any) -> bool:
+    def owns(self, array: Any) -> bool:
+        """Whether this is an array of this device."""
         raise NotImplementedError
 
     def _address(self, array: Any) -> int:
@@ -84,7 +95,68 @@ class Gpu:
     def _start(self, call: Call) -> None:
         raise NotImplementedError
 
-    # What ops use.
+    def _submit(self, call: Call) -> None:
+        """Start it, or take it into the capture that goes on."""
+        self._start(call)
+
+    # What captures need of a subclass, which says more about each.
+    does_without_graphs = False  # where a capture fails, a note is enough
+
+    def _begin_capture(self) -> None:
+        raise NotImplementedError
+
+    def _end_capture(self) -> Callable[[], None]:
+        raise NotImplementedError
+
+    def _abandon_capture(self) -> None:
+        raise NotImplementedError
+
+    def _fork(self) -> None:
+        raise NotImplementedError
+
+    def _back(self) -> Any:
+        raise NotImplementedError
+
+    def _merge(self, end: Any) -> None:
+        raise NotImplementedError
+
+    def _inputs(self, given: dict[str, Any]) -> Inputs:
+        return Inputs(self, given)
+
+    def _trim(self) -> None:
+        """Before much memory is asked for: give back what nobody uses."""
+
+    # What the rest of the package uses.
+    def captured(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, of arrays given by name, captured when it is called again (captured.py)."""
+        return Captured(self, function)
+
+    def reserve(self, size: int) -> Any:
+        """The memory of captures, of `size` bytes at least; a new one makes `blocks` grow."""
+        if self._block is None or self._block.nbytes < size:
+            self._block = None
+            self._trim()
+            self._block, self.blocks = self.empty((size,), np.uint8), self.blocks + 1
+        return self._block
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Launches inside may run beside those that follow, up to `join`: no one may use what they
+        write before that."""
+        return nullcontext() if self.work is None else self.work.asides.aside()
+
+    def join(self) -> None:
+        """What follows comes after all that was launched aside."""
+        if self.work is not None:
+            self.work.asides.join()
+
+    def fetch(self, array: Any) -> Fetched:
+        """The values, on their way to the host while the device works on."""
+        return Fetched(np.array(self.get(array)))
+
+    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> Any:
+        """An uninitialised array, C-contiguous."""
+        return (self.work.empty if self.work else self._empty)(shape, dtype)
+
     def full(self, shape: Sequence[int], value: float, dtype: DTypeLike = np.float32) -> Any:
         """An array of one value (float32, float64, int32, uint32 or uint8)."""
         array = self.empty(shape, dtype)
@@ -99,7 +171,7 @@ class Gpu:
         """target[...] = source: of this device and alike, or NumPy's, which is converted."""
         if not target.flags.c_contiguous:
             raise KernelError("only contiguous arrays are copied to")
-        if self._owns(source):
+        if self.owns(source):
             alike = source.shape == target.shape and source.dtype == target.dtype
             if not alike or not source.flags.c_contiguous:
                 raise KernelError(
@@ -112,6 +184,8 @@ class Gpu:
             raise KernelError(f"{source.dtype} cannot be copied to {target.dtype}")
         else:
             source = portable(np.broadcast_to(source, target.shape).astype(target.dtype))
+        if self.work is not None:
+            self.work.use(a for a in (source, target) if self.owns(a))
         self._copy(source, target)
 
     def add(self, a: Any, b: Any) -> Any:
@@ -141,22 +215,24 @@ class Gpu:
         numbers, as the C signature says. shared: bytes of dynamic shared memory.
         Raises KernelError for whatever does not fit.
         """
-        grids = _dimensions(entry, "grid", grid, GRID_LIMITS)
-        blocks = _dimensions(entry, "block", block, BLOCK_LIMITS)
+        grids = dimensions(entry, "grid", grid, GRID_LIMITS)
+        blocks = dimensions(entry, "block", block, BLOCK_LIMITS)
         if blocks[0] * blocks[1] * blocks[2] > 1024:
             raise KernelError(f"{entry}: a block has at most 1024 threads, not {blocks}")
         if not 0 <= shared <= SHARED_LIMIT:
             raise KernelError(f"{entry}: {shared} bytes of shared memory; at most {SHARED_LIMIT}")
-        unit = stem if ":" in stem else _unit(stem, entry, args)
+        unit = stem if ":" in stem else unit_for(stem, entry, args)
         parameters = signature(unit, entry)
         ready = self._checked(entry, parameters, args)
         self.launches[entry] += 1
         if self.debug:
-            self._look(entry, parameters, ready, before=True)
-        self._start(Call(unit, entry, grids, blocks, ready, shared))
+            look(self, entry, parameters, ready, before=True)
+        if self.work is not None:
+            self.work.use(ready)
+        self._submit(Call(unit, entry, grids, blocks, ready, shared))
         if self.debug:
             self.synchronize()
-            self._look(entry, parameters, ready, before=False)
+            look(self, entry, parameters, ready, before=False)
 
     def _checked(self, entry: str, parameters: tuple[Param, ...], args: tuple) -> list[Any]:
         """The arguments as the C function wants them."""
@@ -168,9 +244,9 @@ class Gpu:
         ready = []
         for p, a in zip(parameters, args, strict=True):
             if not p.pointer:
-                ready.append(_number(entry, p, a))
+                ready.append(number(entry, p, a))
                 continue
-            if not self._owns(a):
+            if not self.owns(a):
                 raise KernelError(
                     f"{entry}: {p.name} must be an array on {self.name}, got {type(a).__name__}"
                 )
@@ -183,74 +259,3 @@ class Gpu:
                 raise KernelError(f"{entry}: {p.name} does not start at a multiple of 16 bytes")
             ready.append(a)
         return ready
-
-    def _look(self, entry: str, parameters: tuple[Param, ...], args: list, before: bool) -> None:
-        """UNETCU_DEBUG: NaN may neither go into a kernel nor be made by it."""
-        for p, a in zip(parameters, args, strict=True):
-            if not p.pointer or not p.dtype.startswith("float") or (before and not p.const):
-                continue
-            values = self.get(a)
-            bad = np.isnan(values)
-            if not p.const:  # what is still as `empty` left it has not been made by a kernel
-                bits = values.view(f"u{values.itemsize}")
-                bad &= bits != np.iinfo(bits.dtype).max
-            if bad.any():
-                where = tuple(int(i) for i in np.argwhere(bad)[0])
-                what = "is given" if before else "has made"
-                raise KernelError(
-                    f"{entry} {what} {bad.sum()} NaN of {bad.size} in {p.name}, the first at "
-                    f"{where}; {_caller()}"
-                )
-
-
-def signature(unit: str, entry: str) -> tuple[Param, ...]:
-    """The parameters of an entry point; KernelError if there is none of that name."""
-    known = entries(unit)
-    if entry not in known:
-        raise KernelError(f"{unit} has no kernel {entry}; it has {', '.join(known) or 'none'}")
-    return known[entry]
-
-
-def _unit(stem: str, entry: str, args: tuple) -> str:
-    """The unit whose `real` is the type of the arrays given for it."""
-    given = zip(signature(stem, entry), args, strict=False)  # their number is checked later
-    kind = next((str(a.dtype) for p, a in given if p.real and hasattr(a, "dtype")), "float32")
-    form = next((f for f, dtype in FORMATS.items() if dtype == kind), "fp32")
-    return formats(stem).get(form, stem)
-
-
-def _dimensions(
-    entry: str, what: str, given: int | Sequence[int], limits: tuple[int, ...]
-) -> tuple[int, int, int]:
-    sizes = (given,) if isinstance(given, int) else tuple(given)
-    full = (*sizes, 1, 1, 1)[:3]
-    if len(sizes) > 3 or any(not 1 <= n <= most for n, most in zip(full, limits, strict=True)):
-        raise KernelError(f"{entry}: {what} {sizes} is outside 1 to {limits}")
-    return full[0], full[1], full[2]
-
-
-def _number(entry: str, p: Param, value: Any) -> np.generic:
-    """A Python number as the C type; KernelError if it does not fit."""
-    kind = np.dtype(p.dtype)
-    if not isinstance(value, int | float | np.integer | np.floating):
-        raise KernelError(f"{entry}: {p.name} must be a number, got {type(value).__name__}")
-    if kind.kind != "f":
-        limits = np.iinfo(p.dtype)
-        if not (limits.min <= value <= limits.max and value == int(value)):  # NaN is no number
-            raise KernelError(f"{entry}: {p.name} = {value} is no {p.dtype}")
-        value = int(value)
-    return kind.type(value)
-
-
-def _caller() -> str:
-    """The op that launched, and the nearest line outside autograd, ops and devices."""
-    op, frame = "", sys._getframe(2)
-    inner = tuple(os.path.join(OURS, part) for part in ("autograd.py", "ops", "device"))
-    while frame.f_back is not None:
-        file = os.path.abspath(frame.f_code.co_filename)
-        if not op and frame.f_code.co_name in ("forward_gpu", "backward_gpu"):
-            op = f"{type(frame.f_locals['self']).__name__}, {frame.f_code.co_name[:-4]}, "
-        if not file.startswith(inner):
-            break
-        frame = frame.f_back
-    return f"{op}called at {frame.f_code.co_filename}:{frame.f_lineno}"

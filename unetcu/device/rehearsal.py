@@ -11,7 +11,7 @@ GPU kernels need none and are not launched. NumPy's copies are not seen: memory.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from . import Device
 from .buffers import HUGE, LEAST, Buffers, Spans
+from .captured import Asides
 from .cpu import Cpu
 
 ROOM = 1 << 38  # bytes of address space
@@ -44,6 +45,7 @@ class Rehearsal(Cpu):
     def __init__(self, of: Device) -> None:
         self.kind = of.kind
         self.scratch = 0
+        self._asides = Asides()
         self._spans, self._lasting = Spans(ROOM), Spans(ROOM)
         self._native = of.native(np.float32) if isinstance(of, Cpu) else None
         self.by_numpy = self.kind == "cpu" and self._native is None
@@ -98,8 +100,18 @@ class Rehearsal(Cpu):
     def copy(self, source: np.ndarray, target: np.ndarray) -> None:
         """Nothing."""
 
-    def each(self, stem: str, entry: str, count: int, *args: Any) -> None:
+    def each(self, stem: str, entry: str, count: int, *args: Any) -> None:  # noqa: ARG002
         """Nothing, where ops would launch a kernel."""
+        self._asides.use(args)
 
-    def launch(self, *args: Any, **options: Any) -> None:
+    def launch(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
         """Nothing, where ops would launch a kernel."""
+        self._asides.use(args)
+
+    def aside(self) -> AbstractContextManager[None]:
+        """As on a GPU, which holds the arrays that are used inside."""
+        return self._asides.aside()
+
+    def join(self) -> None:
+        """As on a GPU."""
+        self._asides.join()

@@ -7,10 +7,12 @@ modes, after a colon and joined by commas ("simt:reverse,guard"), are for proofs
     guard, guard-before an access behind (before) an array is an error: a page faults there
     checked             races, reads of what was never written, and all other misuse of memory
     profile             what each source line costs, kept in `records`
+    late                work aside (captured.py) is put off as long as it may be
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from ..kernel import entries
 from .cpu import portable
 from .gpu import Call, Gpu
 
-MODES = ("reverse", "shuffled", "guard", "guard-before", "checked", "profile")
+MODES = ("reverse", "shuffled", "guard", "guard-before", "checked", "profile", "late")
 
 
 class SimtArray(np.ndarray):
@@ -39,6 +41,19 @@ class SimtArray(np.ndarray):
             f"NumPy's {func.__name__} on an array of the simt device; only kernels may compute "
             "there. device.get(array) gives a NumPy array"
         )
+
+
+class _Memory:
+    """The memory of an array in a block, for NumPy; it keeps the array's owner alive."""
+
+    def __init__(self, owner: Any, address: int, shape: Sequence[int], dtype: np.dtype) -> None:
+        self._owner, self.block = owner, owner.block
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": tuple(shape),
+            "typestr": dtype.str,
+            "version": 3,
+        }
 
 
 class Simt(Gpu):
@@ -62,32 +77,107 @@ class Simt(Gpu):
             "checked": self._build == "checked",
             "profile": self._build == "profile",
         }
+        self._late = "late" in modes
+        self._steps: list[Callable[[], None]] | None = None  # of the capture that goes on
+        self._main: list[Callable[[], None]] = []  # while we are aside: those of the main line
         self.records: list[tuple[str, Any]] = []  # profile: (entry, the launch's rows)
 
     def describe(self) -> str:
         """One line: what does the work."""
         return f"{self.name} (the CUDA kernels, run on the CPU: exact, and slow)"
 
-    def empty(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> SimtArray:
+    def _empty(self, shape: Sequence[int], dtype: DTypeLike) -> SimtArray:
         """Every byte is 0xFF (NaN in floats): what a kernel forgets to write is seen."""
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         return np.full(size, 255, np.uint8).view(dtype).reshape(shape).view(SimtArray)
+
+    def _place(
+        self, block: Any, start: int, shape: Sequence[int], dtype: DTypeLike, owner: Any
+    ) -> SimtArray:
+        """A replay fills the bytes with 0xFF, which is what `_empty` has done to the block."""
+        if self._steps is not None:
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            there = block.view(np.ndarray)[start : start + size]
+            self._steps.append(functools.partial(there.fill, 255))
+        address = block.ctypes.data + start
+        return np.asarray(_Memory(owner, address, shape, np.dtype(dtype))).view(SimtArray)
 
     def put(self, array: np.ndarray) -> SimtArray:
         """A copy."""
-        return portable(array).view(SimtArray)
+        if self.work is None:
+            return portable(array).view(SimtArray)
+        copied: SimtArray = self.empty(array.shape, array.dtype)
+        self.copy(array, copied)
+        return copied
 
     def get(self, array: SimtArray) -> np.ndarray:
         """The same memory as a NumPy array."""
+        if self._steps is not None:
+            raise KernelError("a captured function reads an array: its values are not there yet")
         return array.view(np.ndarray)
 
     def synchronize(self) -> None:
         """Nothing to do: every launch is over when it returns."""
 
-    def _copy(self, source: np.ndarray, target: SimtArray) -> None:
-        np.copyto(target.view(np.ndarray), source.view(np.ndarray))
+    def _copy(self, source: Any, target: SimtArray) -> None:
+        if self._steps is None:
+            np.copyto(target.view(np.ndarray), source.view(np.ndarray))
+            return
+        if not self.owns(source):
+            raise KernelError("a captured function copies values of the host: they would be frozen")
+        to, of = (self._lasting(a).view(np.ndarray) for a in (target, source))
+        self._steps.append(functools.partial(np.copyto, to, of))
 
-    def _owns(self, array: Any) -> bool:
+    def _submit(self, call: Call) -> None:
+        if self._steps is None:
+            self._start(call)
+            return
+        args = [self._lasting(a) if isinstance(a, SimtArray) else a for a in call.args]
+        self._steps.append(functools.partial(self._start, call._replace(args=args)))
+
+    def _lasting(self, array: SimtArray) -> SimtArray:
+        """The same memory without a say in when it is free, as a GPU's graph knows it."""
+        whole: Any = array
+        while isinstance(whole, np.ndarray):
+            whole = whole.base
+        if not isinstance(whole, _Memory):
+            return array
+        start = array.ctypes.data - whole.block.ctypes.data
+        view = whole.block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        view.flags.writeable = array.flags.writeable
+        return view
+
+    def _begin_capture(self) -> None:
+        self._steps = []
+
+    def _end_capture(self) -> Callable[[], None]:
+        steps, self._steps = self._steps or [], None
+
+        def replay() -> None:
+            for step in steps:
+                step()
+
+        return replay
+
+    def _abandon_capture(self) -> None:
+        self._steps = None
+
+    def _fork(self) -> None:
+        self._main, self._steps = self._steps or [], []
+
+    def _back(self) -> list[Callable[[], None]]:
+        """The steps aside. They are done at once or, if the mode is "late", when they must be."""
+        aside, self._steps = self._steps or [], self._main
+        if not self._late:
+            self._steps += aside
+        return aside if self._late else []
+
+    def _merge(self, end: list[Callable[[], None]]) -> None:
+        assert self._steps is not None
+        self._steps += end
+
+    def owns(self, array: Any) -> bool:
+        """Whether it was made here."""
         return isinstance(array, SimtArray)
 
     def _address(self, array: SimtArray) -> int:

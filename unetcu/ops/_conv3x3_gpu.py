@@ -221,11 +221,10 @@ class Form:
             self.where.each(unit, entry, made.size // 4, parts, *to_sum, made.size, n, *sizes)
         return made
 
-    def backward_w(self, dy: Any, y: Any, x: Any) -> tuple[Any, Any]:
-        """(dw, db) of dy, which is first gated by y unless that is None."""
+    def backward_w(self, dy: Any, y: Any, x: Any, dw: Any, db: Any) -> None:
+        """Write dw and db of dy, which is first gated by y unless that is None."""
         where, (N, H, W, C), K = self.where, x.shape, self.K
         tile = chosen("backward_w", C, K, self.form)
-        dw, db = where.empty((3, 3, C, K)), where.empty((K,))
         n, parts = slabs(tile, N, H, W, C, K), (dw, db)
         if n > 1:
             parts = where.empty((n, *dw.shape)), where.empty((n, K))
@@ -248,4 +247,3 @@ class Form:
         where.launch(tile.unit, tile.entry, grid, tile.threads, *given, shared=tile.shared)
         if n > 1:
             where.each(FFMA, "conv3x3_sum_slabs", dw.size + K, *parts, dw, db, n, dw.size, K)
-        return dw, db

@@ -28,7 +28,7 @@ from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..ops import _conv3x3_gpu as gpu
 from ..ops._fused import plain
 from ..ops.relu import gate
-from ..parameters import room
+from ..parameters import aside, room
 from ..threads import each, scratch
 
 
@@ -126,11 +126,13 @@ class Conv3x3(Op):
             where.each("relu", "relu_backward", dy.size, dy, y, g, dy.size)
             dy, y = g, None
         dx = dw = db = None
+        if self.needs[1] or self.needs[2]:
+            dw, db = room(self, 1, w.shape), room(self, 2, w.shape[3:])
+            with aside(self, dw, db):
+                form.backward_w(dy, y, x, dw, db)
         if self.needs[0]:
             self.gates = form.tensor_cores and getattr(self.sources[0], "rectified", False)
             dx = form.backward_x(dy, y, x, w, self.gates)
-        if self.needs[1] or self.needs[2]:
-            dw, db = form.backward_w(dy, y, x)
         return dx, dw, db
 
 

@@ -18,7 +18,7 @@ from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import product, product_over_rows
 from ..kernel import constants
-from ..parameters import room
+from ..parameters import aside, room
 from ..precision import form_of, on_tensor_cores
 
 BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
@@ -88,9 +88,13 @@ class UpConv2(Op):
         return y
 
     def backward_gpu(self, dy):
-        x, w, dx = self.x, self.w, None
+        x, w, dx, dw, db = self.x, self.w, None, None, None
         pixels, C = prod(x.shape[:3]), x.shape[3]
         mma = self._on_tensor_cores()
+        if self.needs[1] or self.needs[2]:
+            dw, db = room(self, 1, w.shape), room(self, 2, w.shape[3:])
+            with aside(self, dw, db):
+                (self._weights_mma if mma else self._weights)(dy, dw, db)
         if self.needs[0]:
             dx = self.device.empty(x.shape, x.dtype)
             self.gates = mma and getattr(self.sources[0], "rectified", False)
@@ -98,25 +102,21 @@ class UpConv2(Op):
                 self._launch_mma("backward_x", (C, pixels), dy, x, w, dx, last=(int(self.gates),))
             else:
                 self._launch("backward_x", (pixels, C), dy, w, dx)
-        dw = db = None
-        if self.needs[1] or self.needs[2]:
-            dw, db = (self._weights_mma if mma else self._weights)(dy)
         return dx, dw, db
 
-    def _weights(self, dy):
+    def _weights(self, dy, dw, db):
         x, shape, empty = self.x, self.w.shape, self.device.empty
         C, K = shape[2:]
         pixels = prod(x.shape[:3])
         slabs = -(-pixels // constants("upconv2")["SLAB"])
-        part, dw = empty((slabs, *shape)), empty(shape)
+        part = empty((slabs, *shape))
         self._launch("backward_w", (slabs, C, 4 * K), x, dy, part)
         self._sum(part, dw)
-        part, db = empty((isqrt(4 * pixels), K)), empty((K,))
+        part = empty((isqrt(4 * pixels), K))
         self.device.each("upconv2", "upconv2_sum_dy", part.size, dy, part, dy.size, part.size)
         self._sum(part, db)
-        return dw, db
 
-    def _weights_mma(self, dy):
+    def _weights_mma(self, dy, dw, db):
         x, shape, empty = self.x, self.w.shape, self.device.empty
         C, K = shape[2:]
         pixels, size = prod(x.shape[:3]), constants(f"upconv2_mma:{self.form}")
@@ -124,16 +124,10 @@ class UpConv2(Op):
         share = -(-pixels // max(1, BLOCKS // tiles, -(-pixels // LONGEST)))
         share = -(-share // size["DEPTH"]) * size["DEPTH"]
         slabs = -(-pixels // share)
-        part, dw, part_b, db = (
-            empty((slabs, *shape)),
-            empty(shape),
-            empty((slabs, 4, K)),
-            empty((K,)),
-        )
+        part, part_b = empty((slabs, *shape)), empty((slabs, 4, K))
         self._launch_mma("backward_w", (4 * K, C, slabs), x, dy, part, part_b, last=(share,))
         self._sum(part, dw)
         self._sum(part_b, db)
-        return dw, db
 
     def _sum(self, part, whole):
         self.device.each("upconv2", "upconv2_sum", whole.size, part, whole, part.size, whole.size)

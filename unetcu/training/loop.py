@@ -4,20 +4,20 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint import Checkpoint
-from ..errors import CheckpointError, TrainingError
+from ..device import Fetched
+from ..errors import TrainingError
 from ..files.paths import shown
 from ..training.advice import advice
 from ..training.interrupts import Interrupts
 from ..training.prepare import epoch_steps
-from ..training.rundir import COLUMNS, RunFolder
+from ..training.rundir import RunFolder
 from ..training.samples import Batch, Example, Tiles
-from ..training.settings import Settings
+from ..training.state import over, saved_state
 from ..training.trainer import Trainer
 from ..training.validation import Scores, validate
 from ..unet import UNet
@@ -53,6 +53,7 @@ class Loop:
         )
         self._drawn = -math.inf
         self._seen = 0.0
+        self._unread: tuple[Fetched, int] | None = None  # the last step's loss, and its number
 
     def go(self) -> Interrupts:
         """Train to the end, or until interrupted (see the result's `signal`) or out of patience."""
@@ -67,10 +68,14 @@ class Loop:
             for batch in self._batches():
                 self._step(batch)
                 bar.update()
-                bar.set_postfix_str(f"loss {self.loss_sum / self.loss_count:.4f}", refresh=False)
+                ends = t.done % self.epoch_steps == 0 or t.done == t.total
+                if ends:
+                    self._settle()  # its time is part of the epoch
+                if self.loss_count:
+                    bar.set_postfix_str(f"loss {self._mean_loss():.4f}", refresh=False)
                 self.epoch_seconds += self._tick()
                 stopping = stop.signal != 0  # asked once: a later signal finds the next step
-                if t.done % self.epoch_steps == 0 or t.done == t.total:
+                if ends:
                     self._end_epoch()
                     self._tick()  # scoring is no part of the next epoch's speed
                     last_save = time.monotonic()
@@ -87,7 +92,7 @@ class Loop:
     def unfinished(self) -> bool:
         """Whether steps are left to do, and not for want of patience."""
         done, total = self.trainer.done, self.trainer.total
-        return not _over(done, total, self.since_best, self.settings.patience)
+        return not over(done, total, self.since_best, self.settings.patience)
 
     def _batches(self) -> Iterator[Batch]:
         return self.tiles.batches(self.trainer.done, self.trainer.total)
@@ -99,17 +104,30 @@ class Loop:
         return self._seen - before
 
     def _step(self, batch: Batch) -> None:
-        loss = self.trainer.step(batch)
+        """Begin a step and, while a GPU works on it, read the loss of the one before."""
+        begun = self.trainer.begin(batch), self.trainer.done
+        self._settle()
+        self._unread = begun
+
+    def _settle(self) -> None:
+        """Read the last loss: what is saved or judged comes after steps whose losses are known."""
+        if self._unread is None:
+            return
+        (fetched, step), self._unread = self._unread, None
+        loss = fetched.item()
         if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}")
+            raise self._diverged(f"the loss became {loss}", step)
         self.loss_sum += loss
         self.loss_count += 1
 
-    def _diverged(self, what: str) -> TrainingError:
+    def _diverged(self, what: str, step: int) -> TrainingError:
         return TrainingError(
-            f"{what} at step {self.trainer.done}: training has diverged; try a smaller --lr than "
+            f"{what} at step {step}: training has diverged; try a smaller --lr than "
             f"{self.settings.lr:g} (the models in {shown(self.run.path)}, if any, are of before)"
         )
+
+    def _mean_loss(self) -> float:
+        return self.loss_sum / max(self.loss_count, 1)
 
     def _patience_spent(self) -> bool:
         patience = self.settings.patience
@@ -121,7 +139,7 @@ class Loop:
     def _end_epoch(self) -> None:
         t, before = self.trainer, self.rows[-1]["step"] if self.rows else 0
         if not all(np.isfinite(a).all() for a in (*t.weights().values(), *t.averaged().values())):
-            raise self._diverged("a weight became infinite")
+            raise self._diverged("a weight became infinite", t.done)
         self._judged.parameters.load(t.averaged())
         scores = validate(self._judged, self.validation, self.settings) if self.validation else None
         judged = scores is not None and math.isfinite(scores.loss)
@@ -132,7 +150,7 @@ class Loop:
         row = {
             "epoch": len(self.rows) + 1,
             "step": t.done,
-            "loss": round(self.loss_sum / max(self.loss_count, 1), 6),
+            "loss": round(self._mean_loss(), 6),
             "val_loss": _rounded(scores.loss, 6) if scores else "",
             "iou": _rounded(scores.iou, 5) if scores else "",
             "pixel_error": _rounded(scores.pixel_error, 5) if scores else "",
@@ -191,6 +209,7 @@ class Loop:
 
     def save_last(self) -> None:
         """Everything that resuming needs, in last.safetensors."""
+        self._settle()
         state = {
             "done": self.trainer.done,
             "total": self.trainer.total,
@@ -216,36 +235,6 @@ class Loop:
         self.loss_sum, self.loss_count = state["loss_sum"], state["loss_count"]
         self.seconds, self.epoch_seconds = state["seconds"], state["epoch_seconds"]
         self.run.write_history(self.rows)
-
-
-_STATE = {
-    "done": int, "total": int, "rows": list, "best": float | None, "since_best": int,
-    "loss_sum": float, "loss_count": int, "seconds": float, "epoch_seconds": float,
-}  # fmt: skip
-
-
-def saved_state(saved: Checkpoint, file: Path) -> dict[str, Any]:
-    """What `Loop.save_last` wrote into `file`. Raises CheckpointError if it is not that."""
-    state = saved.meta.get("state")
-    if (
-        isinstance(state, dict)
-        and all(isinstance(state.get(k), t) for k, t in _STATE.items())
-        and all(isinstance(r, dict) and set(r) == set(COLUMNS) for r in state["rows"])
-    ):
-        return state
-    raise CheckpointError(
-        f"{shown(file)} holds no state to resume from: start a new run, with --init-from to use "
-        "its weights"
-    )
-
-
-def finished(state: dict[str, Any], settings: Settings) -> bool:
-    """Whether a run that was left in this state (saved_state) has no step to go."""
-    return _over(state["done"], state["total"], state["since_best"], settings.patience)
-
-
-def _over(done: int, total: int, since_best: int, patience: int | None) -> bool:
-    return done >= total or (patience is not None and since_best >= patience)
 
 
 def _rounded(score: float, digits: int) -> float | str:

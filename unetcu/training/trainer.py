@@ -1,15 +1,17 @@
 """The training loop's engine: network, optimizer and average, one step at a time, no files."""
 
 import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor
+from ..device import Fetched
 from ..errors import CheckpointError
 from ..ops.softmax_loss import softmax_loss
-from ..optim import SGD, AdamW, Average, Optimizer, Scaling
+from ..optim import SGD, AdamW, Average, Optimizer, Scaling, hyper
 from ..training.samples import Batch
 from ..training.settings import Settings
 from ..unet import UNet
@@ -33,8 +35,10 @@ class Trainer:
             self.optimizer = SGD(net.parameters, settings.lr, settings.momentum)
         else:
             self.optimizer = AdamW(net.parameters, settings.lr)
-        self.average = Average(net.parameters, settings.average)
+        self.average = Average(self.optimizer, settings.average)
         self.scaling = Scaling(self.optimizer) if net.precision == "fp16" else None
+        ours = weakref.proxy(self)  # a capture keeps nobody alive
+        self._work = net.device.captured(lambda **given: ours._step(**given))
 
     def rate(self, step: int) -> float:
         """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
@@ -42,20 +46,34 @@ class Trainer:
 
     def step(self, batch: Batch) -> float:
         """One step of gradient descent on one batch; returns the loss before it."""
-        where = self.net.device
-        when = np.array([self.settings.seed, self.done], np.uint32)
+        return self.begin(batch).item()
+
+    def begin(self, batch: Batch) -> Fetched:
+        """Begin a step; the loss before it can be waited for while a GPU works on."""
+        given = {
+            "when": np.array([self.settings.seed, self.done], np.uint32),
+            "hyper": hyper(self.rate(self.done), self.done),
+        }
+        self.net.parameters.round()  # a replay takes them as they are
         with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, in one line
-            z = self.net(Tensor(batch.x, where), Tensor(when, where))
-            loss = softmax_loss(z, Tensor(batch.t, where), Tensor(batch.w, where))
-            self.net.parameters.forget_gradients()
-            loss.backward(self.scaling.scale if self.scaling else None)
-            if self.scaling:
-                self.scaling.look()
-            self.optimizer.set(self.rate(self.done), self.done)
-            self.optimizer.step()
-            self.done += 1
-            self.average.update(self.done)
-        return loss.item()
+            loss = self._work(**batch._asdict(), **given)
+        self.net.parameters.stepped()
+        self.done += 1
+        return self.net.device.fetch(loss)
+
+    def _step(self, x: Any, t: Any, w: Any, when: Any, hyper: Any) -> Any:
+        """The work of a step, of arrays on the device. It is captured: nothing here may depend on
+        values of the host that change."""
+        x, t, w, when = (Tensor.wrap(a, self.net.device) for a in (x, t, w, when))
+        loss = softmax_loss(self.net(x, when), t, w)
+        self.net.parameters.forget_gradients()
+        loss.backward(self.scaling.scale if self.scaling else None)
+        if self.scaling:
+            self.scaling.look()
+        self.net.device.copy(hyper, self.optimizer.hyper)
+        self.optimizer.step()
+        self.average.update()
+        return loss.data
 
     def averaged(self) -> dict[str, np.ndarray]:
         """The weights to use: their moving average, name -> array on the host."""

@@ -1,0 +1,52 @@
+"""What a launch is given, checked against the signature in the .cu file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import KernelError
+from ..kernel import FORMATS, Param, entries, formats
+
+GRID_LIMITS = (2**31 - 1, 65535, 65535)
+BLOCK_LIMITS = (1024, 1024, 64)
+
+
+def signature(unit: str, entry: str) -> tuple[Param, ...]:
+    """The parameters of an entry point; KernelError if there is none of that name."""
+    known = entries(unit)
+    if entry not in known:
+        raise KernelError(f"{unit} has no kernel {entry}; it has {', '.join(known) or 'none'}")
+    return known[entry]
+
+
+def unit_for(stem: str, entry: str, args: tuple) -> str:
+    """The unit whose `real` is the type of the arrays given for it."""
+    given = zip(signature(stem, entry), args, strict=False)  # their number is checked later
+    kind = next((str(a.dtype) for p, a in given if p.real and hasattr(a, "dtype")), "float32")
+    form = next((f for f, dtype in FORMATS.items() if dtype == kind), "fp32")
+    return formats(stem).get(form, stem)
+
+
+def dimensions(
+    entry: str, what: str, given: int | Sequence[int], limits: tuple[int, ...]
+) -> tuple[int, int, int]:
+    """`given` as three sizes; KernelError if one is outside 1 to its limit."""
+    sizes = (given,) if isinstance(given, int) else tuple(given)
+    full = (*sizes, 1, 1, 1)[:3]
+    if len(sizes) > 3 or any(not 1 <= n <= most for n, most in zip(full, limits, strict=True)):
+        raise KernelError(f"{entry}: {what} {sizes} is outside 1 to {limits}")
+    return full[0], full[1], full[2]
+
+
+def number(entry: str, p: Param, value: Any) -> np.generic:
+    """A Python number as the C type; KernelError if it does not fit."""
+    kind = np.dtype(p.dtype)
+    if not isinstance(value, int | float | np.integer | np.floating):
+        raise KernelError(f"{entry}: {p.name} must be a number, got {type(value).__name__}")
+    if kind.kind != "f":
+        limits = np.iinfo(p.dtype)
+        if not (limits.min <= value <= limits.max and value == int(value)):  # NaN is no number
+            raise KernelError(f"{entry}: {p.name} = {value} is no {p.dtype}")
+        value = int(value)
+    return kind.type(value)
