@@ -127,7 +127,8 @@ def test_every_number_comes_from_a_kernel(on, monkeypatch):
     # Each skip map is used twice: max-pooling adds its gradient to the other.
     assert counts["elementwise_add"] == 0
     assert counts["dropout_scale"] == 2
-    assert counts["conv1x1_forward"] == counts["optim_adamw"] == 1
+    assert counts["head_loss_pass_2"] == counts["head_loss_sum"] == counts["optim_adamw"] == 1
+    assert counts["conv1x1_forward"] == counts["softmax_loss_forward"] == 0
     with pytest.raises(KernelError, match="only kernels may compute"):
         t.net.parameters.flat + 1
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..errors import CheckpointError
-from ..ops.softmax_loss import softmax_loss
 from ..optim import SGD, AdamW, Average, Optimizer, Scaling
 from ..training.samples import Batch
 from ..training.settings import Settings
@@ -35,6 +34,8 @@ class Trainer:
             self.optimizer = AdamW(net.parameters, settings.lr)
         self.average = Average(net.parameters, settings.average)
         self.scaling = Scaling(self.optimizer) if net.precision == "fp16" else None
+        scale = self.scaling.scale if self.scaling else net.device.put(np.ones((), np.float32))
+        self.dy = Tensor.wrap(scale, net.device)  # of the loss, in every step
 
     def rate(self, step: int) -> float:
         """The learning rate of this step: constant, or from half the run on down to (nearly) 0."""
@@ -45,10 +46,10 @@ class Trainer:
         where = self.net.device
         when = np.array([self.settings.seed, self.done], np.uint32)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, in one line
-            z = self.net(Tensor(batch.x, where), Tensor(when, where))
-            loss = softmax_loss(z, Tensor(batch.t, where), Tensor(batch.w, where))
+            given = Tensor(batch.t, where), Tensor(batch.w, where), Tensor(when, where), self.dy
+            loss = self.net.loss(Tensor(batch.x, where), *given)
             self.net.parameters.forget_gradients()
-            loss.backward(self.scaling.scale if self.scaling else None)
+            loss.backward(self.dy)
             if self.scaling:
                 self.scaling.look()
             self.optimizer.set(self.rate(self.done), self.done)
