@@ -78,7 +78,12 @@ class UpConv2(Op):
         return dx, np.ascontiguousarray(dw), db
 
     def forward_gpu(self, x, w, b, precision="fp32"):
-        self.x, self.w, self.form = x, w, form_of(x.dtype, precision)
+        self.x, self.w, self.b, self.form = x, w, b, form_of(x.dtype, precision)
+        return self.again()
+
+    def again(self):
+        """What forward makes."""
+        x, w, b = self.x, self.w, self.b
         y = self.device.empty(self.out_shape, x.dtype)
         pixels, columns = prod(x.shape[:3]), 4 * len(b)
         if self._on_tensor_cores():
@@ -108,10 +113,10 @@ class UpConv2(Op):
         C, K = shape[2:]
         pixels = prod(x.shape[:3])
         slabs = -(-pixels // constants("upconv2")["SLAB"])
-        part, dw = empty((slabs, *shape)), empty(shape)
+        part, dw = empty((slabs, *shape)), room(self, 1, shape)
         self._launch("backward_w", (slabs, C, 4 * K), x, dy, part)
         self._sum(part, dw)
-        part, db = empty((isqrt(4 * pixels), K)), empty((K,))
+        part, db = empty((isqrt(4 * pixels), K)), room(self, 2, (K,))
         self.device.each("upconv2", "upconv2_sum_dy", part.size, dy, part, dy.size, part.size)
         self._sum(part, db)
         return dw, db
@@ -124,12 +129,8 @@ class UpConv2(Op):
         share = -(-pixels // max(1, BLOCKS // tiles, -(-pixels // LONGEST)))
         share = -(-share // size["DEPTH"]) * size["DEPTH"]
         slabs = -(-pixels // share)
-        part, dw, part_b, db = (
-            empty((slabs, *shape)),
-            empty(shape),
-            empty((slabs, 4, K)),
-            empty((K,)),
-        )
+        part, part_b = empty((slabs, *shape)), empty((slabs, 4, K))
+        dw, db = room(self, 1, shape), room(self, 2, (K,))
         self._launch_mma("backward_w", (4 * K, C, slabs), x, dy, part, part_b, last=(share,))
         self._sum(part, dw)
         self._sum(part_b, db)
