@@ -150,8 +150,8 @@ def main() -> None:
         "",
         *table(ours, other, weights, 1),
         "",
-        f"PyTorch's copies of the weights in 16 bits ({other.copies:.0f} MB) count in the last line "
-        "alone, ours in the third as well. Our worst moment, and what lives then:",
+        f"PyTorch's copies of the weights in 16 bits ({other.copies:.0f} MB) count in the last "
+        "line alone, ours in the third as well. Our worst moment, and what lives then:",
         "",
         f"    {ours.activations / 1e6:.1f} MB in {ours.moment}",
         *(

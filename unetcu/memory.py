@@ -79,7 +79,7 @@ def training_memory(net: UNet, settings: Settings) -> Memory:
     batch = Batch(x, _any(out, np.int32), _any(out))
     with there.on():
         trainer = Trainer(twin, settings, total=1)
-        before = there.most
+        there.begin()
         trainer.step(batch)
     flat = FLOAT * net.parameters.flat.size
     lasting = {
@@ -95,9 +95,8 @@ def training_memory(net: UNet, settings: Settings) -> Memory:
     extra = 2 * FIXED + lasting["judged network"] + lasting["batches ahead"]
     if there.by_numpy:
         extra += _by_numpy(net, s.tile, s.tile, s.batch) + there.region // HOLES
-    alive = sorted((p for p in there.alive if p.op), reverse=True)
-    step = there.kept - before, there.most - before
-    return Memory(there.needed + extra, lasting, *step, there.moment, alive)
+    alive = sorted(there.alive, reverse=True)
+    return Memory(there.needed + extra, lasting, there.kept, there.most, there.moment, alive)
 
 
 def _by_numpy(net: UNet, height: int, width: int, batch: int = 0) -> int:

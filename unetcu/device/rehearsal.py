@@ -58,6 +58,7 @@ class Rehearsal(Cpu):
         self.alive: list[Piece] = []
         self.kept = 0
         self._pieces: dict[int, Piece] = {}
+        self._before: set[int] = set()
         self._spans, self._lasting = Spans(ROOM), Spans(ROOM)
         self._native = of.native(np.float32) if isinstance(of, Cpu) else None
         self.by_numpy = self.kind == "cpu" and self._native is None
@@ -103,12 +104,17 @@ class Rehearsal(Cpu):
         taken = self._spans.taken
         start, size = next(reversed(taken.items()))
         piece = self._pieces[start] = Piece(size, _asking(), tuple(shape))
+        mine = [self._pieces[start] for start in taken if start not in self._before]
+        now = sum(piece.size for piece in mine)
         if not self.kept and piece.op.endswith(", backward"):
-            self.kept = sum(taken.values()) - size
-        if sum(taken.values()) > self.most:
-            self.most, self.moment = sum(taken.values()), piece.op
-            self.alive = [self._pieces[start] for start in taken]
+            self.kept = now - size
+        if now > self.most:
+            self.most, self.moment, self.alive = now, piece.op, mine
         return array
+
+    def begin(self) -> None:
+        """What lies in the region now is not counted in `most`, `alive` and `kept`."""
+        self._before, self.most = set(self._spans.taken), 0
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
         """Outside the region, as on a CPU: what lives as long as the network or the optimizer."""
@@ -133,14 +139,14 @@ PHASES = ("forward_cpu", "backward_cpu", "forward_gpu", "backward_gpu")
 
 
 def _asking() -> str:
-    """The op that asks for memory, as "Conv3x3 up1.conv1, backward"; "" outside of ops."""
+    """The op that asks for memory, as "Conv3x3 up1.conv1, backward"; outside of ops, the batch."""
     frame, op, phase = sys._getframe(2), None, ""
     while frame is not None:
         if frame.f_code.co_name in (*PHASES, "again") and "self" in frame.f_locals:
             op = op or frame.f_locals["self"]
             phase = frame.f_code.co_name if frame.f_code.co_name in PHASES else phase
         frame = frame.f_back  # type: ignore[assignment]
-    return f"{op.name} {_place(op)}, {phase[:-4]}" if op is not None else ""
+    return f"{op.name} {_place(op)}, {phase[:-4]}" if op is not None else "the batch"
 
 
 def _place(op: Any) -> str:

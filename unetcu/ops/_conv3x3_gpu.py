@@ -174,9 +174,11 @@ class Form:
         self._launch_mma("forward", C, y, given, rest, (b, y), (*y.shape[1:], int(relu)))
         return Pooled(y, pooled, winner) if pool else y
 
-    def backward_x(self, dy: Any, y: Any, x: Any, w: Any, gate: bool, over: bool) -> Any:
+    def backward_x(
+        self, dy: Any, y: Any, x: Any, w: Any, gate: bool, over: bool, framed: bool
+    ) -> Any:
         """dx of dy, which is first gated by y unless that is None; gate: dx by x. over: dx is
-        written over x, which is not read then."""
+        written over x, which is not read then. framed: of dskip there is the centre only."""
         empty = self.where.empty
         if not self.tensor_cores:
             dx = x if over else empty(x.shape, x.dtype)
@@ -185,7 +187,9 @@ class Form:
             )
         both, seam = apart(x)
         dx = both[0] if over else empty(both[0].shape, x.dtype)
-        dskip = empty(both[1].shape, x.dtype) if seam[0] else dx
+        if framed and seam[0]:
+            seam = seam[0], *self.x_shape[1:3]
+        dskip = empty((x.shape[0], *seam[1:], seam[0]), x.dtype) if seam[0] else dx
         gate_by = both[0] if gate else dy
         given, rest = (dy, gate_by, w, dx, dskip), (*seam, int(gate))
         sizes = *self.x_shape[1:], *rest

@@ -27,6 +27,13 @@ def apart(x: Any) -> tuple[tuple[Any, Any], tuple[int, int, int]]:
     return (x, x), (0, 0, 0)
 
 
+class Framed:
+    """The gradient of a skip map (of this shape) that is 0 but for its centre: for a max-pool."""
+
+    def __init__(self, centre: Any, shape: tuple[int, ...]) -> None:
+        self.centre, self.shape = centre, shape
+
+
 class Pooled:
     """An image and, made in the same pass, its max-pool: pooled and winner as maxpool2 has them."""
 

@@ -116,6 +116,7 @@ class Conv3x3(Op):
     def forward_gpu(self, x, w, b, relu=False, precision="fp32", pool=False):
         self.x, self.w, self.b, self.rectified = keep(self, x), w, b, relu
         self.form, self.cheap = gpu.Form(self.device, x, w, precision), x.shape[3] <= FEW
+        self.pool = pool
         y = self.form.forward(x, w, b, relu, pool)
         self.y = plain(y) if relu and not self.cheap else None
         return y
@@ -142,7 +143,8 @@ class Conv3x3(Op):
             form.backward_w(dy, y, x, dw, db)
         if self.needs[0]:
             self.gates = form.tensor_cores and getattr(self.sources[0], "rectified", False)
-            dx = form.backward_x(dy, y, x, w, self.gates, own and not self.gates)
+            framed = getattr(self.sources[0], "framed", False)
+            dx = form.backward_x(dy, y, x, w, self.gates, own and not self.gates, framed)
         return dx, dw, db
 
 

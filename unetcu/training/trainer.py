@@ -46,8 +46,13 @@ class Trainer:
         where = self.net.device
         when = np.array([self.settings.seed, self.done], np.uint32)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss tells, in one line
-            given = Tensor(batch.t, where), Tensor(batch.w, where), Tensor(when, where), self.dy
-            loss = self.net.loss(Tensor(batch.x, where), *given)
+            loss = self.net.loss(  # arrays without a name: they go when they have been used
+                Tensor(batch.x, where),
+                Tensor(batch.t, where),
+                Tensor(batch.w, where),
+                Tensor(when, where),
+                self.dy,
+            )
             self.net.parameters.forget_gradients()
             loss.backward(self.dy)
             if self.scaling:
