@@ -141,11 +141,12 @@ def main() -> None:
     ours = training_memory(net, s)
     other = theirs(net, s.batch, s.tile, s.tile_out, args.precision == "bf16")
     weights = 4 * net.parameters.size / 1e6
+    half = ", autocast to bfloat16" if args.precision == "bf16" else ""
     page = [
         f"# Memory of a training step, {s.tile} -> {s.tile_out} pixels, {args.precision}",
         "",
         f"Depth {s.depth}, base {s.base}, batch {s.batch}, SGD with momentum; PyTorch "
-        f"{torch.__version__.partition('+')[0]}, eager, autocast, channels_last, with its ReLUs in "
+        f"{torch.__version__.partition('+')[0]}, eager, channels_last{half}, with its ReLUs in "
         f"place. Counted, not measured: see `bench/torch_activations.py` for what is left out.",
         "",
         *table(ours, other, weights, 1),

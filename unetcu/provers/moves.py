@@ -147,8 +147,8 @@ def of_head_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
     """Cases of ops/head_loss.py."""
     edges = [
         *((1, 1, 1, 1, 1), (2, 3, 5, 4, 2), (1, 16, 17, 6, 3), (3, 9, 7, 16, 5), (1, 33, 8, 64, 2)),
-        *((1, 20, 13, 128, 8), (1, 4, 65, 132, 2), (2, 5, 6, 12, 9), (1, 1, 900, 3, 4)),
-        *((1, 5, 7, 6, 3), (2, 3, 4, 16, 5)),
+        *((1, 20, 13, 128, 8), (1, 4, 65, 129, 2), (2, 5, 6, 12, 9), (1, 1, 900, 3, 4)),
+        *((1, 5, 7, 6, 3), (2, 3, 4, 16, 5), (1, 260, 300, 1, 2)),  # more blocks than threads
     ]
 
     def draw() -> tuple:
@@ -170,7 +170,8 @@ def of_head_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 def _with_head(case: Case, rng: np.random.Generator) -> Arrays:
     x, w, b = (case.values(rng, s) for s in case.shapes[:3])
-    w = w * np.float32(rng.choice([0.01, 0.1, 1]))
+    w = w * np.float32(rng.choice([0.01, 0.1, 1, 30]))
+    b = b - np.float32(rng.choice([0, 200]))  # the softmax takes what is common to all away
     return [x, w, b, *_labelled(rng, (*case.shapes[0][:3], len(b)))]
 
 
