@@ -61,7 +61,7 @@ extern "C" __global__ void conv1x1_backward_x(const float* __restrict__ dy,
   const float* g = dy + static_cast<long long>(p) * K;
   const real* row = w + static_cast<long long>(c) * K;
   float sum = 0;
-  for (int k = 0; k < K; ++k) sum += g[k] * row[k];
+  for (int k = 0; k < K; ++k) sum += g[k] * float(row[k]);
   dx[i] = sum;
 }
 

@@ -23,7 +23,10 @@ __device__ __forceinline__ float4 load_four(const real* p) {
   return make_float4(v.x, v.y, v.z, v.w);
 }
 __device__ __forceinline__ void store_four(real* p, float a, float b, float c, float d) {
-  *reinterpret_cast<Real4*>(p) = Real4{a, b, c, d};
+  const real v[4] = {a, b, c, d};  // packed, or the compiler would make four stores of them
+  unsigned long long packed = 0;
+  for (int i = 0; i < 4; ++i) packed |= static_cast<unsigned long long>(v[i].bits) << 16 * i;
+  *reinterpret_cast<unsigned long long*>(p) = packed;
 }
 #endif
 

@@ -3,10 +3,12 @@
 //   y[n,i,j,c] = max over (a,e) in {0,1}^2 of x[n, 2i+a, 2j+e, c]
 //   dx         = so_far + (dy where x was that maximum, in row order the first of equals, else 0)
 //
-// so_far is the gradient that x has got from elsewhere (in the network from the skip connection);
-// gated: x was made by a ReLU, and dx is 0 where not x > 0. Both may be absent.
+// so_far is the gradient that x has got from elsewhere (in the network from the skip connection, of
+// its centre: what is not there counts as 0); gated: x was made by a ReLU, and dx is 0 where not
+// x > 0. Both may be absent.
 //
-// Shapes   x, dx, so_far (N,2H,2W,C)   y, dy, winner (N,H,W,C), C fastest. winner is 2 a + e, a byte.
+// Shapes   x, dx (N,2H,2W,C)   so_far (N,Hs,Ws,C), the centre of such a map   y, dy, winner
+//          (N,H,W,C), C fastest. winner is 2 a + e, a byte.
 // Threads  one for each four channels of y; neighbours read neighbours. Windows do not overlap:
 //          each element of dx has one writer, and dx needs no zeros before.
 // Cost     of fp32 21 bytes an element of y forward; backward 21, with so_far and gate 53; of 16
@@ -66,12 +68,13 @@ extern "C" __global__ void maxpool2_forward(const real* __restrict__ x, real* __
     if (j < w.left) winner[w.at + j] = first[j];
 }
 
-// so_far is read only if `adds`, x only if `gated`.
+// so_far is read only if it has a size (Hs), x only if `gated`.
 extern "C" __global__ void maxpool2_backward(const real* __restrict__ dy,
                                              const unsigned char* __restrict__ winner,
                                              const real* __restrict__ so_far,
                                              const real* __restrict__ x, real* __restrict__ dx,
-                                             unsigned count, int W, int C, int adds, int gated) {
+                                             unsigned count, int H, int W, int C, int Hs, int Ws,
+                                             int gated) {
   const long long i = thread_index();
   if (i >= count) return;
   const Window w(i, W, C);
@@ -80,9 +83,14 @@ extern "C" __global__ void maxpool2_backward(const real* __restrict__ dy,
   load_fours(g, dy, w.at, w);
   for (int j = 0; j < 4; ++j)
     if (j < w.left) first[j] = winner[w.at + j];
+  const unsigned pixel = static_cast<unsigned>(i) / ((C + 3) / 4), line = pixel / W;
+  const int i_of = line % H, j_of = pixel % W;
+  const long long image = line / H;
   for (int k = 0; k < 4; ++k) {
     for (int j = 0; j < 4; ++j) v[j] = open[j] = 0.0f;
-    if (adds) load_fours(v, so_far, w.place(k), w);
+    const int row = 2 * i_of + k / 2 - (2 * H - Hs) / 2, column = 2 * j_of + k % 2 - (2 * W - Ws) / 2;
+    if (0 <= row && row < Hs && 0 <= column && column < Ws)
+      load_fours(v, so_far, ((image * Hs + row) * Ws + column) * C + w.c, w);
     if (gated) load_fours(open, x, w.place(k), w);
     for (int j = 0; j < 4; ++j) {
       if (first[j] == k) v[j] += g[j];

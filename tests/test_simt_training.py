@@ -124,14 +124,18 @@ def test_every_number_comes_from_a_kernel(on, monkeypatch):
     assert set(fetched) == {1}  # the loss: nothing else is computed where NumPy may
     counts = where.launches
     convolutions = 2 * 3 + 2 * 2  # two poolings: down 2, bottom, up 2
-    for what in ("conv3x3_forward", "conv3x3_backward_w"):
-        assert sum(n for entry, n in counts.items() if entry.startswith(what)) == convolutions
-    assert counts["maxpool2_forward"] == counts["maxpool2_backward"] == 2
-    assert counts["upconv2_forward"] == counts["crop_concat_forward"] == 2
+    again = 2  # the first one, for the gradient of the next, and then for its own gate
+    for what, times in (("forward", convolutions + again), ("backward_w", convolutions)):
+        entries = [n for entry, n in counts.items() if entry.startswith("conv3x3_" + what)]
+        assert sum(entries) == times
+    assert counts["maxpool2_backward"] == counts["upconv2_backward_x"] == 2
+    for what in ("maxpool2_forward", "upconv2_forward", "crop_concat_forward"):
+        assert counts[what] == 4  # and again in backward
     # Each skip map is used twice: max-pooling adds its gradient to the other.
     assert counts["elementwise_add"] == 0
     assert counts["dropout_scale"] == 2
-    assert counts["conv1x1_forward"] == counts["optim_adamw"] == 1
+    assert counts["head_loss_pass_2"] == counts["head_loss_sum"] == counts["optim_adamw"] == 1
+    assert counts["conv1x1_forward"] == counts["softmax_loss_forward"] == 0
     with pytest.raises(KernelError, match="only kernels may compute"):
         t.net.parameters.flat + 1
 

@@ -94,7 +94,7 @@ class Tensor:
     def backward(self, dy: Any = None) -> None:
         """Add d(sum(dy * self))/dt to t.grad for every leaf t that needs it.
 
-        dy: array of this tensor's shape; may be left out for a tensor of one element (dy = 1).
+        dy: array or Tensor of this shape; may be left out for a tensor of one element (dy = 1).
         The graph is used up: what the ops kept is freed as soon as it has been used.
         Raises GraphError (no graph, used twice, an input changed since) and ShapeError (dy).
         """
@@ -107,6 +107,8 @@ class Tensor:
             if int(np.prod(self.shape)) != 1:
                 raise ShapeError(f"backward of a {self.shape} tensor needs dy of that shape")
             dy = self.device.full(self.shape, 1, self.dtype)
+        elif isinstance(dy, Tensor):  # this very array, not a copy
+            dy = dy.data
         elif not (isinstance(self.device, Gpu) and self.device.owns(dy)):
             dy = self.device.put(np.asarray(dy, self.dtype))
         if tuple(dy.shape) != self.shape:
@@ -187,6 +189,7 @@ class Op:
     versions: list[int]
     needs: tuple[bool, ...]  # for each input: is its gradient wanted?
     # Where each gradient goes: to the input's op or leaf; a Node: nowhere. No arrays are held here.
+    # Empty, in forward already, where nothing is recorded.
     sources: tuple["Op | Tensor | Node", ...] = ()
     used = False
     adds: ClassVar[bool] = False  # backward adds `so_far`, what its only input got from others
@@ -208,12 +211,12 @@ class Op:
             raise GraphError(f"{self.name}: inputs of one precision are needed, got {given}")
         self.device, self.out_shape = where, cls.shape(*(t.shape for t in inputs), **options)
         self.needs = tuple(t.needs_grad for t in inputs)
-        y = getattr(self, "forward_" + where.kind)(*(t.data for t in inputs), **options)
-        recorded = _recording.get() and any(self.needs)
-        out = Tensor.wrap(y, where, needs_grad=recorded)
-        if recorded:
-            out.maker, self.versions = self, [t.version for t in inputs]
+        if recorded := _recording.get() and any(self.needs):
+            self.versions = [t.version for t in inputs]
             self.sources = tuple(t.maker or (t if t.needs_grad else _plain(t)) for t in inputs)
+        y = getattr(self, "forward_" + where.kind)(*(t.data for t in inputs), **options)
+        out = Tensor.wrap(y, where, needs_grad=recorded)
+        out.maker = self if recorded else None
         return out
 
     @property

@@ -48,7 +48,8 @@ def normals(key: Array, channel: int, count: int) -> NDArray[np.float32]:
 
     u and v are the two ends of the pixel's word of 64 bits: 23 bits for u, in the middle of 2^23
     equal parts of (0, 1), so |z| < 5.8; 24 bits for v, from -1/2 to 1/2. The words are those of
-    Philox-4x64-10 (Salmon et al., SC 2011) in NumPy's order: counters (1 + pixel // 4, channel, 0, 0).
+    Philox-4x64-10 (Salmon et al., SC 2011) in NumPy's order: counters (1 + pixel // 4, channel, 0,
+    0).
     """
     words = np.random.Philox(counter=[0, channel, 0, 0], key=key).random_raw(count)
     u = (words >> np.uint64(41)).astype(np.float32)

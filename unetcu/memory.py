@@ -14,13 +14,14 @@ import copy
 import re
 from contextlib import nullcontext
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from . import threads
 from .autograd import Tensor, no_grad
 from .device import cpu
-from .device.rehearsal import Rehearsal
+from .device.rehearsal import Piece, Rehearsal
 from .errors import UsageError
 from .gemm import rows_a_part
 from .parameters import Parameters
@@ -54,18 +55,48 @@ def training_bytes(net: UNet, settings: Settings) -> int:
     the network that is judged with it, batches made ahead, and all that a step needs. Not the
     images (those in a GPU's memory: Tiles.device_bytes), nor their validation, which takes what
     inference does."""
+    return training_memory(net, settings).total
+
+
+class Memory(NamedTuple):
+    """Bytes of training: in all, what lasts, part by part, and what a step needs beside: `kept`
+    between forward and backward; at the worst moment, in `moment`, `alive` together take
+    `activations`, gradients of maps and sums of parts included."""
+
+    total: int
+    lasting: dict[str, int]
+    kept: int
+    activations: int
+    moment: str
+    alive: list[Piece]
+
+
+def training_memory(net: UNet, settings: Settings) -> Memory:
+    """What `training_bytes` adds up."""
     there, twin = _rehearsal(net)
     s, out = settings, (settings.batch, settings.tile_out, settings.tile_out)
     x = _any((s.batch, s.tile, s.tile, net.in_channels))
     batch = Batch(x, _any(out, np.int32), _any(out))
     with there.on():
-        Trainer(twin, settings, total=1).step(batch)
-    judged = FLOAT * net.parameters.flat.size
-    ahead = (AHEAD + 2) * sum(a.nbytes for a in batch)  # one is in use, one being made
-    extra = 2 * FIXED
+        trainer = Trainer(twin, settings, total=1)
+        there.begin()
+        trainer.step(batch)
+    flat = FLOAT * net.parameters.flat.size
+    lasting = {
+        "weights": flat,
+        "weights of 16 bits": flat // 2 if net.stored is not None else 0,
+        "gradients": flat,
+        "moments": flat * len(trainer.optimizer.state),
+        "average": flat if settings.average else 0,
+        "judged network": flat,
+        "batches ahead": (AHEAD + 2)
+        * sum(a.nbytes for a in batch),  # one is in use, one being made
+    }
+    extra = 2 * FIXED + lasting["judged network"] + lasting["batches ahead"]
     if there.by_numpy:
         extra += _by_numpy(net, s.tile, s.tile, s.batch) + there.region // HOLES
-    return there.needed + judged + ahead + extra
+    alive = sorted(there.alive, reverse=True)
+    return Memory(there.needed + extra, lasting, there.kept, there.most, there.moment, alive)
 
 
 def _by_numpy(net: UNet, height: int, width: int, batch: int = 0) -> int:

@@ -181,6 +181,11 @@ def room(op: Op, i: int, shape: tuple[int, ...]) -> Any:
     return op.device.empty(shape)
 
 
+# Numbers of an image: its layer's launches make so few blocks that a GPU has room beside them. Of
+# larger ones, what runs aside would hold much memory and overlap little.
+ASIDE = 1 << 22
+
+
 def aside(op: Op, *rooms: Any) -> AbstractContextManager[None]:
     """For launches that write into these rooms of its last inputs: beside what follows, if they are
     places of parameters' gradients, which nobody uses before `join`."""

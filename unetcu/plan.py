@@ -3,10 +3,12 @@
   unetcu plan                                        the default network, on the built-in data
   unetcu plan images.tif labels.tif --minutes 20     your data: steps and epochs that fit
   unetcu plan --depth 4 --base 64 --tile 572         the paper's network: what would it cost here?
+  unetcu plan ... --device simt --precision bf16     the memory of a GPU, on a machine without one
 
 Takes the data and the flags of `unetcu train`. Prints the network as a table (figure 1 of the
 paper in numbers), memory (of training steps; validation takes what prediction takes) and time, from
-a few steps made on this machine, so it may take a minute for a large network. Nothing is written.
+a few steps made on this machine, so it may take a minute for a large network; with --device simt,
+on which a step would take hours, no time. Nothing is written.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from typing import Any
 
 from . import device, threads
 from .device import DEVICE_HELP
-from .memory import human, inference_bytes, training_bytes
+from .memory import human, inference_bytes, training_memory
 from .tiles import border
 from .training.config import data_in
 from .training.prepare import Given, network, prepare, seconds_a_step, total_steps
@@ -38,42 +40,66 @@ def plan(
     prepared = prepare(images, labels, settings or Settings())
     s = prepared.settings
     net = network(prepared, device.device(on), None)
-    seconds = seconds_a_step(net, prepared)
-    total = total_steps(net, prepared, seconds)
     tile = inference_tile(net.depth, 10**9) + 2 * border(net.depth)
-    return {
+    memory = training_memory(net, s)
+    planned = {
         "table": net.summary(s.tile),
         "tile_in": s.tile,
         "tile_out": s.tile_out,
         "parameters": net.parameters.size,
-        "training_bytes": training_bytes(net, s) + prepared.tiles(net).device_bytes,
+        "training_bytes": memory.total + prepared.tiles(net).device_bytes,
+        "lasting_bytes": memory.lasting,
+        "activation_bytes": memory.activations,
+        "worst_moment": memory.moment,
+        "alive": [piece._asdict() for piece in memory.alive],
         "inference_tile": tile,
         "inference_bytes": inference_bytes(net, tile, tile),
+        "device": device.describe(on),
+    }
+    if net.device.name.startswith("simt"):
+        return planned
+    seconds = seconds_a_step(net, prepared)
+    total = total_steps(net, prepared, seconds)
+    return planned | {
         "seconds_a_step": round(seconds, 4),
         "steps_an_epoch": prepared.epoch_steps(total),
         "steps": total,
         "training_seconds": round(seconds * total, 1),
-        "device": device.describe(on),
     }
 
 
 def report(planned: dict[str, Any]) -> str:
     """The plan as a person reads it."""
     p = planned
-    minutes = p["training_seconds"] / 60
-    epochs = p["steps"] / p["steps_an_epoch"]
+    lasting = (f"{what} {human(size)}" for what, size in p["lasting_bytes"].items() if size)
     rows = {
         "device": p["device"],
         "tile": f"{p['tile_in']} -> {p['tile_out']} pixels",
         "training": f"about {human(p['training_bytes'])} of memory above {IMPORTS}",
-        "prediction": f"about {human(p['inference_bytes'])} with tiles of {p['inference_tile']}",
-        "one step": f"{p['seconds_a_step']:.3f} s, measured here",
-        "the run": f"{p['steps']} steps = {epochs:.3g} epochs, about {minutes:.1f} min "
-        "plus validation",
+        "of which": ", ".join(lasting),
+        "activations": f"{human(p['activation_bytes'])} at most, in {p['worst_moment']}:",
     }
-    return "\n".join([p["table"], "", *(f"{k:<12}{v}" for k, v in rows.items())])
+    text = [f"{k:<12}{v}" for k, v in rows.items()]
+    text += [
+        f"{'':<12}{human(a['size']):>7}  {'x'.join(map(str, a['shape'])):<15}  {a['op']}"
+        for a in p["alive"][:SHOWN]
+    ]
+    rest = p["alive"][SHOWN:]
+    if rest:
+        text.append(f"{'':<12}{human(sum(a['size'] for a in rest)):>7}  in {len(rest)} more")
+    rows = {
+        "prediction": f"about {human(p['inference_bytes'])} with tiles of {p['inference_tile']}"
+    }
+    if "steps" in p:
+        minutes, epochs = p["training_seconds"] / 60, p["steps"] / p["steps_an_epoch"]
+        rows["one step"] = f"{p['seconds_a_step']:.3f} s, measured here"
+        rows["the run"] = (
+            f"{p['steps']} steps = {epochs:.3g} epochs, about {minutes:.1f} min plus validation"
+        )
+    return "\n".join([p["table"], "", *text, *(f"{k:<12}{v}" for k, v in rows.items())])
 
 
+SHOWN = 10  # arrays alive at the worst moment
 IMPORTS = "the 100 MB or so of Python and its libraries"
 
 

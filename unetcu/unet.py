@@ -24,6 +24,7 @@ from .ops.conv1x1 import conv1x1
 from .ops.conv3x3 import conv3x3
 from .ops.crop_concat import crop_concat
 from .ops.dropout import dropout
+from .ops.head_loss import head_loss
 from .ops.maxpool2 import maxpool2
 from .ops.upconv2 import upconv2
 from .parameters import Parameters
@@ -121,6 +122,14 @@ class UNet:
     def __call__(self, x: Tensor, when: Tensor | None = None) -> Tensor:
         """Logits of x. With `when` = (seed, step), uint32, this is a training pass: drop-out acts
         at the end of the contracting path (section 3.1), and never otherwise."""
+        return conv1x1(self._features(x, when), *self._weights("head"))
+
+    def loss(self, x: Tensor, t: Tensor, weights: Tensor, when: Tensor, dy: Tensor) -> Tensor:
+        """softmax_loss(self(x, when), t, weights), for loss.backward(dy), by one op (head_loss)."""
+        return head_loss(self._features(x, when), *self._weights("head"), t, weights, dy)
+
+    def _features(self, x: Tensor, when: Tensor | None) -> Tensor:
+        """What the head sees."""
         if len(x.shape) != 4 or x.shape[3] != self.in_channels:
             raise ShapeError(f"the network takes (N,H,W,{self.in_channels}), got {x.shape}")
         for size in x.shape[1:3]:
@@ -143,7 +152,7 @@ class UNet:
             x = crop_concat(skips.pop(), x, copy=not self._reads_pairs(level))
             for conv in ("conv1", "conv2"):
                 x = self._conv(x, f"up{level}.{conv}")
-        return conv1x1(x, *self._weights("head"))
+        return x
 
     def _reads_pairs(self, level: int) -> bool:
         """Whether the convolution behind a concatenation needs no copy of it."""

@@ -55,6 +55,7 @@ class Spans:
         self._number = np.zeros(1, np.float64)
         self._address = self._number.ctypes.data
         self.highest = 0  # bytes of the region ever used
+        self.taken: dict[int, int] = {}  # start -> bytes of each piece, the newest last
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
         """An uninitialised array (of more than nothing), or None where no hole is large enough."""
@@ -85,9 +86,11 @@ class Spans:
             end = start + size
             self._holes[at : at + 1] = [(end, start + room)] if room > size else []
             self.highest = max(self.highest, end)
+            self.taken[start] = size
             return start, end
 
     def _put_back(self, start: int, end: int) -> None:
+        del self.taken[start]
         at = bisect_left(self._holes, (start, end))
         if at < len(self._holes) and self._holes[at][0] == end:
             end = self._holes.pop(at)[1]

@@ -10,9 +10,10 @@ GPU kernels need none and are not launched. NumPy's copies are not seen: memory.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -36,15 +37,29 @@ class _Idle:
         return _nothing
 
 
+class Piece(NamedTuple):
+    """An array of the region: bytes, the op that asked for it, and its shape."""
+
+    size: int
+    op: str
+    shape: tuple[int, ...]
+
+
 class Rehearsal(Cpu):
     """Stands in for the device `of`; after work inside `with rehearsal.on():`, ask `needed`.
 
     by_numpy: it works without the compiled kernels. scratch: bytes of their working memory.
+    most: bytes that were alive in the region at the worst moment, at which `moment` asked for more;
+    alive: what they were. kept: what forward passes had left alive when the first backward began.
     """
 
     def __init__(self, of: Device) -> None:
         self.kind = of.kind
-        self.scratch = 0
+        self.scratch, self.most, self.moment = 0, 0, ""
+        self.alive: list[Piece] = []
+        self.kept = 0
+        self._pieces: dict[int, Piece] = {}
+        self._before: set[int] = set()
         self._asides = Asides()
         self._spans, self._lasting = Spans(ROOM), Spans(ROOM)
         self._native = of.native(np.float32) if isinstance(of, Cpu) else None
@@ -86,7 +101,22 @@ class Rehearsal(Cpu):
         dtype = np.dtype(dtype)
         size = dtype.itemsize * math.prod(shape)
         array = self._spans.empty(shape, dtype) if size >= LEAST else None
-        return np.zeros(shape, dtype) if array is None else array
+        if array is None:
+            return np.zeros(shape, dtype)
+        taken = self._spans.taken
+        start, size = next(reversed(taken.items()))
+        piece = self._pieces[start] = Piece(size, _asking(), tuple(shape))
+        mine = [self._pieces[start] for start in taken if start not in self._before]
+        now = sum(piece.size for piece in mine)
+        if not self.kept and piece.op.endswith(", backward"):
+            self.kept = now - size
+        if now > self.most:
+            self.most, self.moment, self.alive = now, piece.op, mine
+        return array
+
+    def begin(self) -> None:
+        """What lies in the region now is not counted in `most`, `alive` and `kept`."""
+        self._before, self.most = set(self._spans.taken), 0
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike = np.float32) -> np.ndarray:
         """Outside the region, as on a CPU: what lives as long as the network or the optimizer."""
@@ -115,3 +145,29 @@ class Rehearsal(Cpu):
     def join(self) -> None:
         """As on a GPU."""
         self._asides.join()
+
+
+PHASES = ("forward_cpu", "backward_cpu", "forward_gpu", "backward_gpu")
+
+
+def _asking() -> str:
+    """The op that asks for memory, as "Conv3x3 up1.conv1, backward"; outside of ops, the batch."""
+    frame, op, phase = sys._getframe(2), None, ""
+    while frame is not None:
+        if frame.f_code.co_name in (*PHASES, "again") and "self" in frame.f_locals:
+            op = op or frame.f_locals["self"]
+            phase = frame.f_code.co_name if frame.f_code.co_name in PHASES else phase
+        frame = frame.f_back  # type: ignore[assignment]
+    return f"{op.name} {_place(op)}, {phase[:-4]}" if op is not None else "the batch"
+
+
+def _place(op: Any) -> str:
+    """The layer that an op belongs to, or behind which it comes: what its weights are called."""
+    sources, behind = getattr(op, "sources", ()), ""
+    while sources:
+        named = [getattr(s, "name", "") for s in sources[1:]]
+        layer = next((name.removesuffix(".w") for name in named if name.endswith(".w")), None)
+        if layer is not None:
+            return behind + layer
+        sources, behind = getattr(sources[0], "sources", ()), "behind "
+    return "at the input"

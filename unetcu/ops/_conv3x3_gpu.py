@@ -134,7 +134,8 @@ def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
     shape alone, because it decides the order of additions, and so the bits.
     """
     tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
-    wanted = max(BLOCKS // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
+    blocks = BLOCKS // 2 if tile.unit.startswith(MMA_W) else BLOCKS  # one fills a multiprocessor
+    wanted = max(blocks // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
     share = -(-tiles // wanted)
     return -(-tiles // share)  # so that none is empty
 
@@ -173,20 +174,26 @@ class Form:
         self._launch_mma("forward", C, y, given, rest, (b, y), (*y.shape[1:], int(relu)))
         return Pooled(y, pooled, winner) if pool else y
 
-    def backward_x(self, dy: Any, y: Any, x: Any, w: Any, gate: bool) -> Any:
-        """dx of dy, which is first gated by y unless that is None; gate: dx by x."""
+    def backward_x(
+        self, dy: Any, y: Any, x: Any, w: Any, gate: bool, over: bool, framed: bool
+    ) -> Any:
+        """dx of dy, which is first gated by y unless that is None; gate: dx by x. over: dx is
+        written over x, which is not read then. framed: of dskip there is the centre only."""
         empty = self.where.empty
         if not self.tensor_cores:
-            dx = empty(x.shape, x.dtype)
+            dx = x if over else empty(x.shape, x.dtype)
             return self._launch(
                 "backward_x", dx, (dy, dy if y is None else y, w, dx), int(y is not None)
             )
         both, seam = apart(x)
-        dx = empty(both[0].shape, x.dtype)
-        dskip = empty(both[1].shape, x.dtype) if seam[0] else dx
-        given, rest = (dy, both[0], w, dx, dskip), (*seam, int(gate))
+        dx = both[0] if over else empty(both[0].shape, x.dtype)
+        if framed and seam[0]:
+            seam = seam[0], *self.x_shape[1:3]
+        dskip = empty((x.shape[0], *seam[1:], seam[0]), x.dtype) if seam[0] else dx
+        gate_by = both[0] if gate else dy
+        given, rest = (dy, gate_by, w, dx, dskip), (*seam, int(gate))
         sizes = *self.x_shape[1:], *rest
-        self._launch_mma("backward_x", self.K, x, given, rest, (both[0], dx, dskip), sizes)
+        self._launch_mma("backward_x", self.K, x, given, rest, (gate_by, dx, dskip), sizes)
         return Pair(dskip, dx) if seam[0] else dx
 
     def _blocks(self, tile: Tile, made: Any) -> int:

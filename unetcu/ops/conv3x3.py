@@ -18,6 +18,8 @@ the price that the last bits of a pixel depend on a 6x6 patch (kernels/cpu/READM
 few image rows at a time, to stay in the cache.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -26,10 +28,12 @@ from ..device.cpu import exact_wanted
 from ..errors import ShapeError
 from ..gemm import ordered_sum, rows_a_part, rows_times
 from ..ops import _conv3x3_gpu as gpu
-from ..ops._fused import plain
+from ..ops._fused import keep, kept, plain
 from ..ops.relu import gate
-from ..parameters import aside, room
+from ..parameters import ASIDE, aside, room
 from ..threads import each, scratch
+
+FEW = 4  # channels of x, so few that a GPU makes y in the time it takes to write it
 
 
 class Conv3x3(Op):
@@ -112,27 +116,40 @@ class Conv3x3(Op):
         return dx, dw, db
 
     def forward_gpu(self, x, w, b, relu=False, precision="fp32", pool=False):
-        self.x, self.w, self.rectified = x, w, relu
-        self.form = gpu.Form(self.device, x, w, precision)
+        self.x, self.w, self.b, self.rectified = keep(self, x), w, b, relu
+        self.form, self.cheap = gpu.Form(self.device, x, w, precision), x.shape[3] <= FEW
+        self.pool = pool
         y = self.form.forward(x, w, b, relu, pool)
-        self.y = plain(y) if relu else None
+        self.y = plain(y) if relu and not self.cheap else None
         return y
 
+    def again(self):
+        """What forward made."""
+        return self.form.forward(kept(self)[0], self.w, self.b, self.rectified, False)
+
     def backward_gpu(self, dy):
-        where, form, x, w = self.device, self.form, self.x, self.w
-        y = None if self.gated else self.y
+        where, form, w, y = self.device, self.form, self.w, self.y
+        self.y = None  # its memory may be needed
+        if self.gated or not self.rectified:
+            y = None
+        elif y is None:
+            y = self.again()
         if y is not None and form.tensor_cores:  # they copy dy as it is
             g = where.empty(dy.shape, dy.dtype)
             where.each("relu", "relu_backward", dy.size, dy, y, g, dy.size)
             dy, y = g, None
         dx = dw = db = None
-        if self.needs[1] or self.needs[2]:
-            dw, db = room(self, 1, w.shape), room(self, 2, w.shape[3:])
-            with aside(self, dw, db):
+        x, own = kept(self)
+        small = x.size <= ASIDE
+        if self.needs[1] or self.needs[2]:  # first, so that its sums need no memory beside dx
+            dw, db = room(self, 1, w.shape), room(self, 2, dy.shape[3:])
+            with aside(self, dw, db) if small else nullcontext():
                 form.backward_w(dy, y, x, dw, db)
         if self.needs[0]:
             self.gates = form.tensor_cores and getattr(self.sources[0], "rectified", False)
-            dx = form.backward_x(dy, y, x, w, self.gates)
+            framed = getattr(self.sources[0], "framed", False)
+            over = own and not self.gates and not small  # what runs aside still reads x
+            dx = form.backward_x(dy, y, x, w, self.gates, over, framed)
         return dx, dw, db
 
 

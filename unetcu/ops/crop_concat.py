@@ -12,7 +12,7 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
-from ..ops._fused import Pair, plain
+from ..ops._fused import Framed, Pair, plain
 
 
 class CropConcat(Op):
@@ -63,6 +63,18 @@ class CropConcat(Op):
     def forward_gpu(self, skip, x, copy=True):
         skip = plain(skip)
         self.skip_shape = skip.shape
+        self.cheap = len(self.sources) > 1 and hasattr(self.sources[1], "again")
+        self.given = (skip, copy) if self.cheap else None
+        # Is there a max-pool to add the rest of the skip map's gradient? Its convolution was told.
+        self.framed = bool(self.sources) and getattr(self.sources[0], "pool", False)
+        return self._both(skip, x, copy)
+
+    def again(self):
+        """What forward made."""
+        skip, copy = self.given
+        return self._both(skip, self.sources[1].again(), copy)
+
+    def _both(self, skip, x, copy):
         if not copy:
             return Pair(skip, x)
         y = self.device.empty(self.out_shape, x.dtype)
@@ -70,6 +82,8 @@ class CropConcat(Op):
         return y
 
     def backward_gpu(self, dy):
+        if isinstance(dy, Pair) and dy.skip.shape != self.skip_shape:
+            return Framed(dy.skip, self.skip_shape), dy.x
         if isinstance(dy, Pair):  # the centre of its skip map has been written
             sizes = *self.skip_shape[1:], *dy.shape[1:3]
             self._launch("border", dy.skip.size, dy.skip, dy.skip.size, *sizes)

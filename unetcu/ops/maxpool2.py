@@ -12,7 +12,7 @@ import numpy as np
 
 from ..autograd import Op
 from ..errors import ShapeError
-from ..ops._fused import Pooled, plain
+from ..ops._fused import Framed, Pooled, plain
 from ..ops.relu import gate
 from ..threads import each
 
@@ -79,28 +79,35 @@ class MaxPool2(Op):
         return (dx,)
 
     def forward_gpu(self, x):
-        self.x = plain(x)
-        if isinstance(x, Pooled):  # the convolution before has done it
-            self.winner = x.winner
-            return x.pooled
-        y = self.device.empty(self.out_shape, x.dtype)
+        self.x, self.cheap = plain(x), True
+        y = x.pooled if isinstance(x, Pooled) else self.again()
+        self.winner = None  # made again with y, which the convolution behind asks for in backward
+        return y
+
+    def again(self):
+        """What forward makes."""
+        y = self.device.empty(self.out_shape, self.x.dtype)
         self.winner = self.device.empty(self.out_shape, np.uint8)
-        self._launch("maxpool2_forward", x, y, self.winner)
+        self._launch("forward", (self.x, y, self.winner), *self.out_shape[2:])
         return y
 
     def backward_gpu(self, dy):
         so_far, x = self.so_far, self.x
+        if self.winner is None:
+            self.again()
         dx = self.device.empty(x.shape, dy.dtype)
         self.gates = getattr(self.sources[0], "rectified", False)
-        flags = int(so_far is not None), int(self.gates)
+        so_far = so_far.centre if isinstance(so_far, Framed) else so_far
+        _, H, W, C = self.out_shape
+        around = (0, 0) if so_far is None else so_far.shape[1:3]
         given = dy, self.winner, dy if so_far is None else so_far, x, dx
-        self._launch("maxpool2_backward", *given, flags=flags)
+        self._launch("backward", given, H, W, C, *around, int(self.gates))
         return (dx,)
 
-    def _launch(self, entry, *arrays, flags=()):
+    def _launch(self, what, arrays, *sizes):
         N, H, W, C = self.out_shape
         count = N * H * W * -(-C // 4)
-        self.device.each("maxpool2", entry, count, *arrays, count, W, C, *flags)
+        self.device.each("maxpool2", "maxpool2_" + what, count, *arrays, count, *sizes)
 
 
 maxpool2 = MaxPool2.apply

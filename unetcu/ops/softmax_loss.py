@@ -66,16 +66,15 @@ class SoftmaxLoss(Op):
         return self.dz, None, None
 
     def forward_gpu(self, z, t, w):
-        size, K, empty = constants("softmax_loss"), z.shape[3], self.device.empty
-        t = self._labels(t, K)
-        blocks, slabs = -(-w.size // size["BLOCK"]), -(-w.size // size["SLAB"])
-        sums, weight, losses = (empty(s, np.float64) for s in ((slabs,), (), (blocks,)))
-        self.dz, loss = empty(z.shape), empty(())
+        K, empty = z.shape[3], self.device.empty
+        t = labels(self.device, t, K)
+        weight = weight_of(self.device, t, w, K)
+        blocks = -(-w.size // constants("softmax_loss")["BLOCK"])
+        self.dz, loss, losses = empty(z.shape), empty(()), empty((blocks,), np.float64)
         if blocks:
-            self._launch("weights", slabs, t, w, sums, w.size, K)
-            self._launch("weight", 1, sums, weight, slabs)
-            self._launch("forward", blocks, z, t, w, weight, self.dz, losses, w.size, K)
-        self._launch("total", 1, losses, loss, blocks)
+            given = z, t, w, weight, self.dz, losses
+            _launch(self.device, "forward", blocks, *given, w.size, K)
+        _launch(self.device, "total", 1, losses, loss, blocks)
         return loss
 
     def backward_gpu(self, dy):
@@ -83,18 +82,29 @@ class SoftmaxLoss(Op):
         self.device.each("softmax_loss", "softmax_loss_scale", dz.size, dz, dy, dz.size)
         return dz, None, None
 
-    def _labels(self, t, K):
-        """t as int32; NumPy's own integers have 64 bits. Others the kernel refuses by name."""
-        if t.dtype != np.int64:
-            return t
-        label = self.device.empty(t.shape, np.int32)
-        rest = t, label, t.size, K
-        self.device.each("softmax_loss", "softmax_loss_labels", t.size, *rest)
-        return label
 
-    def _launch(self, what, grid, *args):
-        block = constants("softmax_loss")["BLOCK"]
-        self.device.launch("softmax_loss", "softmax_loss_" + what, grid, block, *args)
+def labels(where, t, K):
+    """t as int32; NumPy's own integers have 64 bits. Others the kernel refuses by name."""
+    if t.dtype != np.int64:
+        return t
+    label = where.empty(t.shape, np.int32)
+    where.each("softmax_loss", "softmax_loss_labels", t.size, t, label, t.size, K)
+    return label
+
+
+def weight_of(where, t, w, K):
+    """The sum of the weights of the pixels that count, a double on a GPU."""
+    slabs = -(-w.size // constants("softmax_loss")["SLAB"])
+    sums, weight = where.empty((slabs,), np.float64), where.empty((), np.float64)
+    if slabs:
+        _launch(where, "weights", slabs, t, w, sums, w.size, K)
+        _launch(where, "weight", 1, sums, weight, slabs)
+    return weight
+
+
+def _launch(where, what, grid, *args):
+    block = constants("softmax_loss")["BLOCK"]
+    where.launch("softmax_loss", "softmax_loss_" + what, grid, block, *args)
 
 
 softmax_loss = SoftmaxLoss.apply

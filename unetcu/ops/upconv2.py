@@ -10,6 +10,7 @@ patches again: with g[p, (a,e,k)] the gradients of pixel p's patch,
     dx[p,c] = sum_{a,e,k} g[p,(a,e,k)] w[a,e,c,k]        dw[a,e,c,k] = sum_p x[p,c] g[p,(a,e,k)]
 """
 
+from contextlib import nullcontext
 from math import isqrt, prod
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..autograd import Op
 from ..errors import ShapeError
 from ..gemm import product, product_over_rows
 from ..kernel import constants
-from ..parameters import aside, room
+from ..parameters import ASIDE, aside, room
 from ..precision import form_of, on_tensor_cores
 
 BLOCKS = 264  # two for each of an H200's 132 multiprocessors: what runs at once
@@ -78,7 +79,12 @@ class UpConv2(Op):
         return dx, np.ascontiguousarray(dw), db
 
     def forward_gpu(self, x, w, b, precision="fp32"):
-        self.x, self.w, self.form = x, w, form_of(x.dtype, precision)
+        self.x, self.w, self.b, self.form = x, w, b, form_of(x.dtype, precision)
+        return self.again()
+
+    def again(self):
+        """What forward makes."""
+        x, w, b = self.x, self.w, self.b
         y = self.device.empty(self.out_shape, x.dtype)
         pixels, columns = prod(x.shape[:3]), 4 * len(b)
         if self._on_tensor_cores():
@@ -93,7 +99,7 @@ class UpConv2(Op):
         mma = self._on_tensor_cores()
         if self.needs[1] or self.needs[2]:
             dw, db = room(self, 1, w.shape), room(self, 2, w.shape[3:])
-            with aside(self, dw, db):
+            with aside(self, dw, db) if dy.size <= ASIDE else nullcontext():
                 (self._weights_mma if mma else self._weights)(dy, dw, db)
         if self.needs[0]:
             dx = self.device.empty(x.shape, x.dtype)

@@ -82,8 +82,8 @@ class Case:
         return unrounded(stored(a.astype(np.float32), FORMS[self.form]))
 
     def takes(self, i: int, a: np.ndarray) -> bool:
-        """Whether input i comes as the form stores it; biases are floats."""
-        return a.dtype.kind == "f" and not (i == 2 and a.ndim == 1)
+        """Whether input i comes as the form stores it: images and filters, which come first."""
+        return a.dtype.kind == "f" and i < 2
 
     def values(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers as this case wants them."""

@@ -1,11 +1,12 @@
-"""Cases of the ops that choose, move, add up or go element by element, and of the loss."""
+"""Cases of the ops that choose, move, add up or go element by element, and of the losses."""
 
 from collections.abc import Iterator
 from math import prod
 
 import numpy as np
 
-from ..ops import crop_concat, dropout, elementwise, maxpool2, reduce, relu, reshape, softmax_loss
+from ..ops import crop_concat, dropout, elementwise, head_loss, maxpool2, reduce, relu, reshape
+from ..ops import softmax_loss as softmax
 from .draws import MANY, draws, image, whole
 from .judge import Arrays, Case
 
@@ -102,7 +103,7 @@ def of_softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
     for dims, _ in draws(count, edges, draw):
         yield Case(
             "softmax_loss",
-            softmax_loss.SoftmaxLoss,
+            softmax.SoftmaxLoss,
             (dims, dims[:3], dims[:3]),
             (dims[3], dims[3]),
             dims[3],
@@ -115,6 +116,10 @@ def of_softmax_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
 def _with_classes(case: Case, rng: np.random.Generator) -> Arrays:
     dims = case.shapes[0]
     z = rng.standard_normal(dims).astype(np.float32) * np.float32(rng.choice([0.1, 1, 20, 500]))
+    return [z, *_labelled(rng, dims)]
+
+
+def _labelled(rng: np.random.Generator, dims: tuple[int, ...]) -> Arrays:
     t = rng.integers(-2, dims[3] + 2, dims[:3])  # outside of 0 .. classes - 1: to be ignored
     if rng.random() < 0.5:
         t = t.astype(np.int32)
@@ -126,7 +131,7 @@ def _with_classes(case: Case, rng: np.random.Generator) -> Arrays:
     elif rng.random() < 0.2:
         w[:] = 0
         t.flat[-1], w.flat[-1] = 0, 1  # weights that sum to 1
-    return [z, t, w]
+    return [t, w]
 
 
 def _of_the_loss(arrays: Arrays, dy: np.ndarray) -> Arrays:
@@ -136,6 +141,48 @@ def _of_the_loss(arrays: Arrays, dy: np.ndarray) -> Arrays:
     counted = np.where((t >= 0) & (t < z.shape[3]), w, 0)
     share = counted / (counted.sum() or 1)
     return [spread, np.abs(dy) * share[..., None] * np.full(z.shape, spread)]
+
+
+def of_head_loss(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    """Cases of ops/head_loss.py."""
+    edges = [
+        *((1, 1, 1, 1, 1), (2, 3, 5, 4, 2), (1, 16, 17, 6, 3), (3, 9, 7, 16, 5), (1, 33, 8, 64, 2)),
+        *((1, 20, 13, 128, 8), (1, 4, 65, 129, 2), (2, 5, 6, 12, 9), (1, 1, 900, 3, 4)),
+        *((1, 5, 7, 6, 3), (2, 3, 4, 16, 5), (1, 260, 300, 1, 2)),  # more blocks than threads
+    ]
+
+    def draw() -> tuple:
+        return *image(rng, 4, 40, 20000), int(rng.choice([2, 2, 3, 4, 5, 8]))
+
+    for (n, h, w, c, k), _ in draws(count, edges, draw):
+        pixels = n * h * w
+        yield Case(
+            "head_loss",
+            head_loss.HeadLoss,
+            ((n, h, w, c), (c, k), (k,), (n, h, w), (n, h, w)),
+            (c + k, c + k, c + pixels, c + pixels),
+            c,
+            needs=(0, 1, 2),
+            inputs=_with_head,
+            sizes=_of_the_head,
+        )
+
+
+def _with_head(case: Case, rng: np.random.Generator) -> Arrays:
+    x, w, b = (case.values(rng, s) for s in case.shapes[:3])
+    w = w * np.float32(rng.choice([0.01, 0.1, 1, 30]))
+    b = b - np.float32(rng.choice([0, 200]))  # the softmax takes what is common to all away
+    return [x, w, b, *_labelled(rng, (*case.shapes[0][:3], len(b)))]
+
+
+def _of_the_head(arrays: Arrays, dy: np.ndarray) -> Arrays:
+    """What a logit adds up, and the spread of a pixel's logits, go into each gradient."""
+    x, w, b, *labelled = arrays
+    z = np.abs(x) @ np.abs(w) + np.abs(b)
+    spread, dz = _of_the_loss([x @ w + b, *labelled], dy)
+    dz = dz * (1 + z.max() / spread)
+    dx, dw = dz @ np.abs(w).T, np.tensordot(np.abs(x), dz, ((0, 1, 2), (0, 1, 2)))
+    return [spread + 2 * z.max(), dx, dw, dz.sum((0, 1, 2))]
 
 
 def of_elementwise(rng: np.random.Generator, count: int) -> Iterator[Case]:

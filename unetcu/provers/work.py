@@ -63,6 +63,7 @@ def launch_all(stem: str, shape: Shape, channels: int, where: Gpu) -> None:
         "crop_concat": ((n, h + 4, w + 4, k), shape),
         "dropout": (shape, (2,)),
         "softmax_loss": ((n, h, w, k), (n, h, w), (n, h, w)),
+        "head_loss": (shape, (c, k), (k,), (n, h, w), (n, h, w)),
         "elementwise": (shape, (c,)),
     }
     known = {c.op: c for c in cases(1) if c.stem == op and c.form == "fp32"}

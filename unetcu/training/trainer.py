@@ -10,7 +10,6 @@ import numpy as np
 from ..autograd import Tensor
 from ..device import Fetched
 from ..errors import CheckpointError
-from ..ops.softmax_loss import softmax_loss
 from ..optim import SGD, AdamW, Average, Optimizer, Scaling, hyper
 from ..training.samples import Batch
 from ..training.settings import Settings
@@ -37,6 +36,8 @@ class Trainer:
             self.optimizer = AdamW(net.parameters, settings.lr)
         self.average = Average(self.optimizer, settings.average)
         self.scaling = Scaling(self.optimizer) if net.precision == "fp16" else None
+        scale = self.scaling.scale if self.scaling else net.device.put(np.ones((), np.float32))
+        self.dy = Tensor.wrap(scale, net.device)  # of the loss, in every step
         ours = weakref.proxy(self)  # a capture keeps nobody alive
         self._work = net.device.captured(lambda **given: ours._step(**given))
 
@@ -65,9 +66,9 @@ class Trainer:
         """The work of a step, of arrays on the device. It is captured: nothing here may depend on
         values of the host that change."""
         x, t, w, when = (Tensor.wrap(a, self.net.device) for a in (x, t, w, when))
-        loss = softmax_loss(self.net(x, when), t, w)
+        loss = self.net.loss(x, t, w, when, self.dy)
         self.net.parameters.forget_gradients()
-        loss.backward(self.scaling.scale if self.scaling else None)
+        loss.backward(self.dy)
         if self.scaling:
             self.scaling.look()
         self.net.device.copy(hyper, self.optimizer.hyper)
