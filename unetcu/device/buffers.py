@@ -51,6 +51,7 @@ class Spans:
     def __init__(self, size: int) -> None:
         self._lock = threading.Lock()
         self.given_back: deque[tuple[int, int]] = deque()  # of spans: they are holes again
+        self._size = size
         self._holes = [(0, size)]  # (start, end), by start; no two touch
         self._number = np.zeros(1, np.float64)
         self._address = self._number.ctypes.data
@@ -73,15 +74,17 @@ class Spans:
 
     def take(self, size: int) -> tuple[int, int] | None:
         """(start, end) of the smallest hole of so many bytes, in whole pages; None if all are
-        smaller. Whoever has it appends it to `given_back`."""
+        smaller. The last hole is taken last: so places do not depend on how large the region is.
+        Whoever has it appends it to `given_back`."""
         size = -(-size // PAGE) * PAGE
         with self._lock:
             while self.given_back:
                 self._put_back(*self.given_back.popleft())
-            fitting = [(end - start, start) for start, end in self._holes if end - start >= size]
+            holes = ((end == self._size, end - start, start) for start, end in self._holes)
+            fitting = [hole for hole in holes if hole[1] >= size]
             if not fitting:
                 return None
-            room, start = min(fitting)
+            _, room, start = min(fitting)
             at = bisect_left(self._holes, (start, 0))
             end = start + size
             self._holes[at : at + 1] = [(end, start + room)] if room > size else []

@@ -21,7 +21,7 @@ from .captured import Captured, Inputs, Work
 from .cpu import Fetched, portable
 from .nan import look
 
-BLOCK = 256  # threads of a block where each element has one thread
+BLOCK = 256  # threads a block where each element has one thread
 ALIGNMENT = 16  # bytes: kernels may load four floats at once
 SHARED_LIMIT = 227 * 1024  # bytes a block; what a card really has is less on older ones
 
