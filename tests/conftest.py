@@ -5,7 +5,6 @@ import zlib
 import numpy as np
 import pytest
 from fakecuda import driver, launched  # noqa: F401  (fixtures)
-from fakestreams import world  # noqa: F401  (a fixture)
 
 from unetcu.device.cpu import exact
 
