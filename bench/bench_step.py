@@ -20,9 +20,9 @@ def report(benchmark, flops):
 
 
 @pytest.mark.parametrize(("depth", "base", "tile"), NETS)
-def test_training_step(benchmark, on, depth, base, tile):
+def test_training_step(benchmark, on, precision, depth, base, tile):
     settings = Settings(depth=depth, base=base, tile=tile)
-    net = UNet(depth, base, on=on)
+    net = UNet(depth, base, on=on, precision=precision)
     trainer = Trainer(net, settings, total=100)
     rng = np.random.default_rng(0)
     out = settings.tile_out
@@ -37,8 +37,8 @@ def test_training_step(benchmark, on, depth, base, tile):
 
 
 @pytest.mark.parametrize(("depth", "base", "tile"), NETS)
-def test_inference(benchmark, on, depth, base, tile):
-    net = UNet(depth, base, on=on)
+def test_inference(benchmark, on, precision, depth, base, tile):
+    net = UNet(depth, base, on=on, precision=precision)
     x = np.random.default_rng(0).standard_normal((tile, tile, 1), np.float32)
     benchmark.pedantic(softmax, (net, x), rounds=3, warmup_rounds=1)
     flops = sum(layer.flops for layer in net.layers(tile, tile))

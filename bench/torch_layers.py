@@ -19,8 +19,9 @@ The least times in ms; of PyTorch's those of the faster layout, c: it was channe
 from collections.abc import Iterator
 
 import numpy as np
+from layers import Case, cases
 from torch_net import LAYOUTS
-from torch_sides import Case, Side, cases, ours, theirs
+from torch_sides import Side, ours, theirs
 from turns import PAUSE, Clock, Job, head, line, number, take_turns
 
 from unetcu import threads

@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 from turns import head, line, number, take_turns, timed
@@ -144,14 +145,16 @@ def checked(net, batch, layout, compiled, right):
 def contenders(shape, compiled) -> dict[str, tuple[Callable[[], object] | None, ...]]:
     """name -> functions for a training step and an inference; ours has one more, the exact form.
 
-    Where torch.compile fails, they are None.
+    Where torch.compile fails, they are None. Without PyTorch, ours alone.
     """
+    net, settings, batch = made(*shape, average=0.0)
+    mine = ours(net, settings, batch)
+    if not find_spec("torch"):
+        return {"unetcu": mine}
     import torch
 
     torch.compiler.reset()  # or it would see one function run in too many ways, and give up
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # not in silence
-    net, settings, batch = made(*shape, average=0.0)
-    mine = ours(net, settings, batch)
     found, right = {"unetcu": mine}, mine[2]()
     for eager, layout in itertools.product([True, False] if compiled else [True], LAYOUTS):
         if eager:
@@ -173,15 +176,25 @@ def table_head(compiled):
     return head(*start, *names, "ratio", "of medians")
 
 
+def measured(name, compiled, seconds):
+    """work -> contender -> milliseconds, by turns; nan where it could not be compiled."""
+    found = contenders([int(n) for n in name.split(",")], compiled)
+    jobs = [(who, j, job) for who, works in found.items() for j, job in enumerate(works)]
+    times = take_turns([job and timed(job) for *_, job in jobs], seconds)
+    table = {work: {} for work in WORKS}
+    for (who, j, _), ms in zip(jobs, times.T, strict=True):
+        table[WORKS[j]][who] = ms
+    for who, ms in table["inference"].items():
+        table["inference, exact form"].setdefault(who, ms)
+    return table
+
+
 def rows(name, count, compiled, seconds):
     """Rows of the table of times of one network."""
-    found = contenders([int(n) for n in name.split(",")], compiled)
-    jobs = [job and timed(job) for both in found.values() for job in both]
-    times = take_turns(jobs, seconds)
-    mine, peers = times[:, : len(WORKS)], times[:, len(WORKS) :]
-    for j, work in enumerate(WORKS):
-        own, other = mine[:, j], peers[:, min(j, 1) :: 2]
-        least, median = other.min(axis=0), np.median(other, axis=0)
+    for work, found in measured(name, compiled, seconds).items():
+        own = found.pop("unetcu")
+        other = np.array(list(found.values()))
+        least, median = other.min(axis=1), np.median(other, axis=1)
         best = np.nanmin(least)
         cells = [number(own.min()), *(number(ms, ms == best) for ms in least)]
         ratios = best / own.min(), np.nanmin(median) / np.median(own)

@@ -15,12 +15,11 @@ faster. "Of medians" is the same of the middle times instead of the least.
 
 import argparse
 import itertools
-import platform
-import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import machine
 import numpy as np
 import torch
 import torch_layers
@@ -46,7 +45,8 @@ def report(args: argparse.Namespace) -> Iterator[str]:
         return (module.__doc__ or "").partition("\n\n")[2]
 
     yield "# unetcu and PyTorch on a CPU\n"
-    yield f"PyTorch {torch.__version__}, NumPy {np.__version__}; {processor()}; {native()}.\n"
+    yield f"PyTorch {torch.__version__}, NumPy {np.__version__}; "
+    yield f"{machine.processor()}; {native()}.\n"
     if not args.no_net:
         yield (__doc__ or "").split("\n\n")[3]
         yield torch_net.table_head(args.compile)
@@ -83,13 +83,6 @@ def main() -> None:
             print(piece, flush=True)
             if file:
                 print(piece, file=file, flush=True)
-
-
-def processor() -> str:
-    """The CPU's name and how many cores the process may use."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.processor()}, {threads.count()} cores"
 
 
 if __name__ == "__main__":

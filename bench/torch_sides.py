@@ -1,79 +1,29 @@
 """One layer of a U-Net, by unetcu and by PyTorch: for torch_layers.py."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from layers import OURS, Case
 from torch.nn import functional as F
 from torch_net import LAYOUTS, crop_cat, torch_weight, weighted_loss
 
 from unetcu.autograd import Tensor, no_grad
 from unetcu.device import device
-from unetcu.ops.conv1x1 import conv1x1
-from unetcu.ops.conv3x3 import conv3x3
-from unetcu.ops.crop_concat import crop_concat
-from unetcu.ops.dropout import dropout
-from unetcu.ops.maxpool2 import maxpool2
-from unetcu.ops.softmax_loss import softmax_loss
-from unetcu.ops.upconv2 import upconv2
 from unetcu.parameters import Parameters
-from unetcu.unet import UNet
 
 CPU = device("cpu")
-# kind -> our function and PyTorch's: of maps, then of weights and bias or what else it takes
-PAIRS: dict[str, tuple[Callable[..., Tensor], Callable[..., torch.Tensor]]] = {
-    "conv 3x3 + ReLU": (
-        lambda x, w, b: conv3x3(x, w, b, relu=True),
-        lambda x, w, b: F.conv2d(x, w, b).relu_(),
-    ),
-    "up-conv 2x2": (upconv2, lambda x, w, b: F.conv_transpose2d(x, w, b, 2)),
-    "conv 1x1": (conv1x1, F.conv2d),
-    "max-pool 2x2": (maxpool2, lambda x: torch.max_pool2d(x, 2)),
-    "crop + concat": (crop_concat, crop_cat),
-    "drop-out": (dropout, lambda x, _: F.dropout(x, 0.5)),
-    "loss": (softmax_loss, weighted_loss),
+# kind -> PyTorch's function, of what that of layers.OURS takes
+THEIRS: dict[str, Callable[..., torch.Tensor]] = {
+    "conv 3x3 + ReLU": lambda x, w, b: F.conv2d(x, w, b).relu_(),
+    "up-conv 2x2": lambda x, w, b: F.conv_transpose2d(x, w, b, 2),
+    "conv 1x1": F.conv2d,
+    "max-pool 2x2": lambda x: torch.max_pool2d(x, 2),
+    "crop + concat": crop_cat,
+    "drop-out": lambda x, _: F.dropout(x, 0.5),
+    "loss": weighted_loss,
 }
-
-
-class Case(NamedTuple):
-    """A layer with its inputs: maps (N,H,W,C), weights (w, b) or none, and what is no map."""
-
-    name: str
-    kind: str
-    maps: list[np.ndarray]
-    weights: list[np.ndarray]
-    others: list[np.ndarray]
-    output: tuple[int, ...]  # (1,H,W,C)
-    first: bool = False  # of the network: an image has no gradient
-
-    @property
-    def infers(self) -> bool:
-        """Is there such a layer in inference?"""
-        return self.kind not in ("drop-out", "loss")
-
-
-def cases(net: UNet, tile: int) -> Iterator[Case]:
-    """All layers, in the order of the network."""
-    rng = np.random.default_rng(0)
-
-    def drawn(*shape: int) -> np.ndarray:
-        return np.maximum(rng.standard_normal((1, *shape), np.float32), 0)
-
-    for layer in net.layers(tile, tile):
-        h, w, c = layer.output
-        maps = [drawn(*layer.input)]
-        if layer.kind == "crop + concat":
-            maps.append(drawn(h, w, c - layer.input[2]))
-        names = [f"{layer.name}.{part}" for part in "wb"] if layer.parameters else []
-        weights = [net.parameters[name].numpy() for name in names]
-        first = layer.name == "down1.conv1"
-        yield Case(layer.name, layer.kind, maps, weights, [], (1, h, w, c), first)
-        if layer.name == "bottom.conv2":
-            when = np.array([0, 0], np.uint32)
-            yield Case("bottom.dropout", "drop-out", [drawn(h, w, c)], [], [when], (1, h, w, c))
-    targets = rng.integers(0, c, (1, h, w), np.int32), rng.random((1, h, w), np.float32)
-    yield Case("loss", "loss", [drawn(h, w, c)], [], [*targets], ())
 
 
 class Side(NamedTuple):
@@ -89,7 +39,7 @@ class Side(NamedTuple):
 
 def ours(case: Case) -> Side:
     """By unetcu."""
-    op, up = PAIRS[case.kind][0], case.kind == "up-conv 2x2"
+    op, up = OURS[case.kind], case.kind == "up-conv 2x2"
 
     def held(array: np.ndarray) -> np.ndarray:
         np.copyto(room := CPU.empty(array.shape), array)
@@ -129,7 +79,7 @@ def ours(case: Case) -> Side:
 
 def theirs(case: Case, layout: str) -> Side:
     """By PyTorch, in one layout."""
-    op, memory = PAIRS[case.kind][1], getattr(torch, LAYOUTS[layout])
+    op, memory = THEIRS[case.kind], getattr(torch, LAYOUTS[layout])
 
     def leaf(array: np.ndarray, needs_grad: bool = True) -> torch.Tensor:
         tensor = torch.tensor(array)

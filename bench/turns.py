@@ -1,4 +1,4 @@
-"""Taking times by turns, for the comparisons with PyTorch: torch_net.py, torch_layers.py."""
+"""Taking times by turns, and writing them as tables: for the comparisons with PyTorch."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +32,32 @@ def timed(work: Callable[[], object]) -> Job:
     def job(clock: Clock) -> None:
         with clock:
             work()
+
+    return job
+
+
+def repeated(work: Callable[[], object], wait: Callable[[], object], at_least: float = 0.02) -> Job:
+    """A job whose work returns before it is done, on a GPU: as often as takes `at_least` seconds,
+    then waited for. Its time is that of one. What is done at first, compiling, is done here."""
+
+    def spell(times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            work()
+        wait()
+        return time.perf_counter() - start
+
+    spell(2)
+    times = 1
+    while (took := spell(times)) < at_least / 2:
+        times = max(2 * times, int(times * at_least / max(took, 1e-6) / 2))
+
+    def job(clock: Clock) -> None:
+        with clock:
+            for _ in range(times):
+                work()
+            wait()
+        clock.ms /= times
 
     return job
 

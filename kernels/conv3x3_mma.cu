@@ -182,7 +182,7 @@ __device__ __forceinline__ void correlate_mma(const Pair<const real>& x, const r
         exchange(below, sum[i + 1], right, j);
         put(i, column, k, above);
         put(i + 1, column, k, below);
-        pool.put(above, below, n, p0 + top + i, q0 + column, m0 + m_warp + k, P, Q, M);
+        pool.put_beside(above, below, n, p0 + top + i, q0 + column, m0 + m_warp + k, P, Q, M);
       }
 }
 

@@ -208,6 +208,12 @@ __device__ __forceinline__ void wgmma_wait() {
   ON_GPU(asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(KEEP) : "memory");)
   ON_HOST(simt::wgmma_wait(KEEP);)
 }
+// Behind the last wait: the compiler may not read the sums d any earlier.
+template <int N>
+__device__ __forceinline__ void wgmma_end(float (&d)[N]) {
+  ON_GPU(_Pragma("unroll") for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i]) :: "memory");)
+  ON_HOST((void)d;)
+}
 // What this thread has put into shared memory may be read by wgmma: before the barrier.
 __device__ __forceinline__ void show_to_wgmma() {
   ON_GPU(asm volatile("fence.proxy.async.shared::cta;" ::: "memory");)

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from benches import bench  # noqa: F401  (a fixture)
 from fakecuda import driver, launched  # noqa: F401  (fixtures)
 
 from unetcu.device.cpu import exact

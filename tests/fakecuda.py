@@ -120,7 +120,7 @@ def fake_cupy(launched):
     module.__spec__ = types.SimpleNamespace()
     names = {"Device": Current, "memory": types.SimpleNamespace(OutOfMemoryError=MemoryError)}
     names["driver"] = types.SimpleNamespace(CUDADriverError=FakeCudaError)
-    properties = {"name": b"Test Card"}
+    properties = {"name": b"Test Card", "totalGlobalMem": 8 * 2**30}
     names["runtime"] = types.SimpleNamespace(
         CUDARuntimeError=FakeCudaError, getDeviceProperties=lambda index: properties
     )

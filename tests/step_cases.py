@@ -1,7 +1,12 @@
-"""The kernels without a gradient, optim.cu and fill.cu, against NumPy in float64."""
+"""The kernels without a gradient, optim.cu and fill.cu, against NumPy in float64; warp.cu against
+tiles of the CPU."""
+
+from dataclasses import replace
 
 import numpy as np
+from warptools import STRONG, check_tiles, source
 
+from unetcu.augment import Augment
 from unetcu.device import Device, Gpu, device
 from unetcu.optim import SGD, AdamW, Average, Scaling
 from unetcu.parameters import Parameters
@@ -11,7 +16,8 @@ SIZES = (1, 255, 256, 257, 1000)
 
 
 def check_steps(where: Device) -> None:
-    """Assert that three steps of each optimizer, the average and `full` are right on a device."""
+    """Assert that three steps of each optimizer, the average and `full` are right on a device, and
+    tiles cut there."""
     for size in SIZES:
         for make in (
             lambda p: SGD(p, 0.1, 0.9),
@@ -31,6 +37,7 @@ def check_steps(where: Device) -> None:
         return
     check_scaling(where)
     check_cast(where)
+    check_warp(where)
     for dtype in ("float32", "float64", "int32", "uint32", "uint8"):
         for size in (0, *SIZES):
             filled = where.get(where.full((size,), 7, dtype))
@@ -66,6 +73,18 @@ def check_scaling(where: Gpu) -> None:
             before = where.get(p.flat).copy()
             optimizer.step()
             assert np.array_equal(before, where.get(p.flat)) == (right[1] == 0)
+
+
+def check_warp(where: Gpu) -> None:
+    """Tiles of one part and of two, warped and exact, from images smaller and larger than they."""
+    crops = replace(Augment(), rotate=0.0, scale=0.0, elastic=0.0, brightness=0.0)
+    for augment, channels, tile, shapes in (
+        (replace(STRONG, noise=1.0), 2, 18, ((9, 14), (30, 17))),
+        (replace(STRONG, contrast=0.0, noise=0.0), 1, 12, ((30, 17), (1, 5))),
+        (crops, 1, 12, ((1, 1), (9, 14))),
+    ):
+        sources = [source(shape, channels) for shape in shapes]
+        check_tiles(where, sources, augment, tile, out=tile - 8, count=2)
 
 
 def check_cast(where: Gpu) -> None:

@@ -22,10 +22,10 @@ LAYERS = {
     "device": "gemm device device.*",
     "engine": "graph autograd parameters",
     "ops": "ops ops.*",
-    "network": "unet optim",
+    "network": "unet optim warp",
     "provers": "provers provers.*",
     "images": "files files.* data data.* synth synth.em synth.phase synth.shapes"
-    " scores scores.* augment weightmap",
+    " scores scores.* augment gray resample weightmap",
     "models": "checkpoint colours pictures infer",
     "training": "training training.* memory outputs stackwise",
     "reports": "report report.*",

@@ -7,7 +7,7 @@ import pytest
 from made_up_tiles import NONE, inner
 from scipy.interpolate import CubicSpline, RectBivariateSpline
 
-from unetcu.augment import _interpolate
+from unetcu.resample import interpolate
 
 
 def test_rotation_and_scale_cover_their_range():
@@ -88,7 +88,7 @@ def test_cubic_interpolation_and_mirrored_borders(shape, low, high):
     pad = 100
     padded = np.pad(image.astype(np.float64), ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
     source = rng.uniform(low, high, (2, 25, 25))
-    planes = _interpolate(image, source)
+    planes = interpolate(image, source)
     for channel in (0, 1):
         rows, columns = (np.arange(-pad, n + pad) for n in shape)
         spline = RectBivariateSpline(rows, columns, padded[..., channel], s=0)

@@ -152,6 +152,8 @@ def test_what_the_log_holds_beside_its_usual_lines_is_a_problem():
     assert gate._warnings(usual) == []
     assert gate._warnings(usual + "ptxas warning : x\n    text") == ["ptxas warning : x"]
     assert gate._warnings(usual + "something new\nmore") == ["something new"]
+    slow = "ptxas info : (C7515) Potential Performance Loss: wgmma are serialized"
+    assert gate._warnings(usual + slow) == [slow]
 
 
 def test_spills_of_called_functions_count():

@@ -24,7 +24,7 @@ from unetcu.provers.judge import judge, right, run
 CASES = list(cases())
 MODES = ["simt:guard", "simt:reverse,guard-before", "simt:shuffled,guard", CUDA]
 # What no op launches alone, and what is only taken if asked for: tests/ops/test_conv3x3_mma.py.
-ELSEWHERE = {"crop_concat_border", *entries("conv3x3_wgmma")}
+ELSEWHERE = {"crop_concat_border", *entries("conv3x3_wgmma"), *entries("conv3x3_wgmma_w")}
 CHECKED = 2500  # numbers in a case's inputs: the checked build is slow
 LAUNCHED: Counter[str] = Counter()
 COUNTED: Counter[str] = Counter()

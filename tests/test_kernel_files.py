@@ -12,8 +12,8 @@ PARTS = ("Shapes", "Threads", "Cost", "Launched by", "Tested by")  # of every fi
 LONGEST = 300
 # General ops whose work another stem's kernels do, or that move no numbers.
 NO_KERNEL = {"reshape"}
-NO_OP = {"fill", "optim"}
-FASTER = ("_mma", "_mma_w", "_wgmma")  # files of further kernels for an op end so
+NO_OP = {"fill", "optim", "warp"}
+FASTER = ("_mma", "_mma_w", "_wgmma", "_wgmma_w")  # files of further kernels for an op end so
 
 
 def sources():

@@ -19,7 +19,8 @@ from unetcu.provers.sums import conv3x3_case
 
 TINY = 900  # numbers in a case's inputs
 # The machine has no wgmma; a pair of images comes from two ops.
-ELSEWHERE = {"crop_concat_border", *kernel.entries("conv3x3_wgmma")}
+WGMMA = ("conv3x3_wgmma", "conv3x3_wgmma_w")
+ELSEWHERE = {"crop_concat_border", *(e for stem in WGMMA for e in kernel.entries(stem))}
 
 
 def conv(h: int, w: int, c: int, k: int) -> Case:

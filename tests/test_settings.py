@@ -23,7 +23,7 @@ OTHER = {
     "dropout": 0.5, "classes": 3, "instances": True, "ignore": -7, "range": "image",
     "val": "pages 18-23,7", "balance": 0.5, "w0": 2.5,
     "sigma": 3.25, "gap": 2, "symmetry": "up-down", "elastic": 0.0, "scale": 0.25, "gray": 0.0,
-    "seed": 4294967295,
+    "warp": "cpu", "seed": 4294967295,
     "patience": 9,
 }  # fmt: skip
 LENGTHS = ("epochs", "steps", "minutes")

@@ -17,14 +17,14 @@ from the generator that is passed in, in one fixed order whatever the strengths.
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ShapeError, UsageError
-from .tiles import mirror
+from .gray import factors, vary
+from .resample import interpolate, nearest, positions
 
 Array = NDArray[Any]
 
@@ -39,9 +39,6 @@ SYMMETRIES: dict[str, list[tuple[tuple[int, int], tuple[int, int]]]] = {
     "transpose": [((1, 0), (0, 1)), ((0, 1), (1, 0))],
     "antitranspose": [((1, 0), (0, 1)), ((0, -1), (-1, 0))],
 }
-
-# The prefilter of a cubic spline forgets a pixel by 0.268 per step: 12 steps leave 1e-7.
-_REACH = 12
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,26 @@ class Augment:
         """No variation but the random position."""
         return Augment("none", *[0.0] * (len(fields(Augment)) - 1))
 
+    @property
+    def crops(self) -> bool:
+        """Whether every tile is exact: no more than moved, flipped and turned by quarters."""
+        return not (self.rotate or self.scale or self.elastic)
+
+
+class Drawn(NamedTuple):
+    """All that is random about one tile.
+
+    nodes   source rows and columns of the 3×3 nodes, (2, 3, 3) float64
+    exact   whether all pixels fall on pixels, so that nothing is to be interpolated
+    gray    how each channel varies, (C, 4) float32: gray.factors
+    key     of the noise, two uint64
+    """
+
+    nodes: NDArray[np.float64]
+    exact: bool
+    gray: NDArray[np.float32]
+    key: NDArray[np.uint64]
+
 
 def sample(
     image: Array,
@@ -109,21 +126,41 @@ def sample(
         raise ShapeError(
             f"image, label and weight of shapes {shapes}: give (H, W, C), (H, W), (H, W)"
         )
+    drawn = draw(label, image.shape[2], tile_in, tile_out, rng, augment)
+    return _cut(image, label, weight, tile_in, tile_out, drawn)
+
+
+def draw(
+    label: Array,
+    channels: int,
+    tile_in: int,
+    tile_out: int,
+    rng: np.random.Generator,
+    augment: Augment,
+) -> Drawn:
+    """What `sample` draws for a tile: a few numbers; of an image, only its labels matter."""
     if not 0 < tile_out <= tile_in or (tile_in - tile_out) % 2:
         raise ShapeError(f"an output of {tile_out} pixels is not the centre of a tile of {tile_in}")
     nodes, exact = _nodes(label, tile_in, tile_out, rng, augment)
-    strengths = rng.uniform(-1, 1, (image.shape[2], 4))
+    a = augment
+    gray = factors(rng.uniform(-1, 1, (channels, 4)), a.contrast, a.brightness, a.gamma, a.noise)
+    return Drawn(nodes, exact, gray, rng.integers(0, 2**64, 2, np.uint64))
 
-    source = _positions(nodes, tile_in)
+
+def _cut(
+    image: Array, label: Array, weight: Array, tile_in: int, tile_out: int, drawn: Drawn
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """The tile that was drawn: see `sample`. kernels/warp.cu does the same."""
+    source = positions(drawn.nodes, tile_in)
     centre = slice((tile_in - tile_out) // 2, (tile_in + tile_out) // 2)
-    at = _nearest(source[:, centre, centre], label.shape)
+    at = nearest(source[:, centre, centre], label.shape)
     t, w = label[at].astype(np.int32), weight[at].astype(np.float32)
-    if exact:
-        planes = np.moveaxis(image[_nearest(source, label.shape)], -1, 0).astype(np.float32)
+    if drawn.exact:
+        planes = np.moveaxis(image[nearest(source, label.shape)], -1, 0).astype(np.float32)
     else:
-        planes = _interpolate(image, source)
-    for plane, drawn in zip(planes, strengths, strict=True):
-        _vary(plane, drawn, rng, augment)
+        planes = interpolate(image, source)
+    for channel, plane in enumerate(planes):
+        vary(plane, drawn.gray[channel], drawn.key, channel)
     return np.ascontiguousarray(np.moveaxis(planes, 0, -1)), t, w
 
 
@@ -164,82 +201,3 @@ def _labelled_pixel(label: Array, drawn: NDArray[np.float64]) -> NDArray[np.intp
         if len(every):
             return every[int(drawn[-1, 0] * len(every))]
     return pixels[np.argmax(hits)]
-
-
-@lru_cache(maxsize=8)
-def _spline(pixels: int) -> NDArray[np.float64]:
-    """Weights (pixels, 3) of three evenly spaced nodes, the outer two on the first and last pixel.
-
-    The natural cubic spline through values v at -1, 0, 1: linear interpolation plus
-    (a³ - a) / 4 · (v₋₁ - 2 v₀ + v₁) with a = 1 - |p|, so that the curvature is 0 at both ends.
-    """
-    p = np.linspace(-1, 1, pixels) if pixels > 1 else np.zeros(1)
-    a = 1 - np.abs(p)
-    linear = np.stack([np.maximum(-p, 0), a, np.maximum(p, 0)], axis=1)
-    weights: NDArray[np.float64] = linear + np.outer((a**3 - a) / 4, [1, -2, 1])
-    weights.setflags(write=False)
-    return weights
-
-
-def _positions(nodes: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
-    """Source rows and columns of every pixel of the tile, (2, pixels, pixels).
-
-    einsum, not @: the products are tiny, and BLAS may round differently with more threads.
-    """
-    weights = _spline(pixels)
-    rows = np.einsum("ia,kab->kbi", weights, nodes)
-    positions: NDArray[np.float64] = np.einsum("kbi,bj->kij", rows, np.ascontiguousarray(weights.T))
-    return positions
-
-
-def _nearest(source: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[Array, ...]:
-    """Row and column index of the pixel nearest to each source position."""
-    index = np.rint(source).astype(np.intp)
-    lows = index.min(axis=(1, 2))
-    highs = index.max(axis=(1, 2)) + 1
-    return tuple(
-        mirror(int(low), int(high), size)[along - low]
-        for along, low, high, size in zip(index, lows, highs, shape, strict=True)
-    )
-
-
-def _interpolate(image: Array, source: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Cubic spline interpolation at the source positions, (C, n, n); reads a window only.
-
-    Mirroring the coefficients of a spline mirrors the spline, so only pixels of the image are
-    filtered, then laid out with their mirror images around them.
-    """
-    from scipy.ndimage import map_coordinates, spline_filter
-
-    low = np.floor(source.min(axis=(1, 2))).astype(int) - _REACH
-    high = np.ceil(source.max(axis=(1, 2))).astype(int) + _REACH + 1
-    rows = mirror(low[0], high[0], image.shape[0])
-    columns = mirror(low[1], high[1], image.shape[1])
-    top, left = rows.min(), columns.min()
-    window = image[top : rows.max() + 1, left : columns.max() + 1]
-    source = source - low[:, None, None]
-    planes = np.empty((image.shape[2], *source.shape[1:]), np.float32)
-    for channel, plane in enumerate(planes):
-        filtered = spline_filter(window[..., channel], 3, output=np.float32, mode="mirror")
-        laid_out = filtered[rows - top][:, columns - left]
-        map_coordinates(laid_out, source, output=plane, order=3, mode="mirror", prefilter=False)
-    return planes
-
-
-def _vary(
-    plane: NDArray[np.float32], drawn: Array, rng: np.random.Generator, augment: Augment
-) -> None:
-    """Gamma between the darkest and brightest value, contrast about the mean, brightness, noise."""
-    low, span = plane.min(), np.ptp(plane)
-    if augment.gamma > 0 and span > 0:
-        plane[...] = low + span * ((plane - low) / span) ** np.float32(
-            (1 + augment.gamma) ** drawn[0]
-        )
-    mean, spread = plane.mean(), plane.std()
-    if augment.contrast > 0 or augment.brightness > 0:
-        factor = np.float32((1 + augment.contrast) ** drawn[1])
-        shift = np.float32(augment.brightness * drawn[2])
-        plane[...] = mean + factor * (plane - mean) + shift * spread
-    if augment.noise > 0:
-        sigma = spread * np.float32(augment.noise * abs(drawn[3]))
-        plane += sigma * rng.standard_normal(plane.shape, dtype=np.float32)

@@ -52,7 +52,8 @@ def inference_bytes(net: UNet, height: int, width: int, exact: bool = False) -> 
 def training_bytes(net: UNet, settings: Settings) -> int:
     """Peak bytes of training steps: weights, gradients, the optimizer's moments, the average and
     the network that is judged with it, batches made ahead, and all that a step needs. Not the
-    images, nor their validation, which takes what inference does."""
+    images (those in a GPU's memory: Tiles.device_bytes), nor their validation, which takes what
+    inference does."""
     there, twin = _rehearsal(net)
     s, out = settings, (settings.batch, settings.tile_out, settings.tile_out)
     x = _any((s.batch, s.tile, s.tile, net.in_channels))

@@ -46,7 +46,7 @@ def plan(
         "tile_in": s.tile,
         "tile_out": s.tile_out,
         "parameters": net.parameters.size,
-        "training_bytes": training_bytes(net, s),
+        "training_bytes": training_bytes(net, s) + prepared.tiles(net).device_bytes,
         "inference_tile": tile,
         "inference_bytes": inference_bytes(net, tile, tile),
         "seconds_a_step": round(seconds, 4),

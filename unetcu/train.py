@@ -112,7 +112,8 @@ def train(
         run.write_config(
             settings.toml(), *(os.fsdecode(p) if p else None for p in (images, labels, init_from))
         )
-    loop = Loop(Trainer(net, settings, total), prepared.training, prepared.validation, run, meta)
+    trainer, tiles = Trainer(net, settings, total), prepared.tiles(net)
+    loop = Loop(trainer, tiles, prepared.validation, run, meta)
     if saved:
         loop.resume(saved)
     banner = _banner(loop, seconds, on)
@@ -150,14 +151,15 @@ def _of_run(run: RunFolder) -> tuple[Any, Any, Settings]:
 def _banner(loop: Loop, seconds: float, on: str) -> list[str]:
     trainer, s = loop.trainer, loop.settings
     net, left = trainer.net, trainer.total - trainer.done
-    needed = training_bytes(net, s)
+    needed, images = training_bytes(net, s), loop.tiles.device_bytes
+    there = f", {human(images)} of them images to cut tiles from" if images else ""
     tiles = "1 tile" if s.batch == 1 else f"{s.batch} tiles"
     return [
         f"device: {device.describe(on)}",
         f"network: depth {net.depth}, base {net.base}, {net.parameters.size:,} parameters, "
         f"tile {s.tile} -> {s.tile_out}",
         f"training: {left} steps of {tiles}, {loop.epoch_steps} steps an epoch, about "
-        f"{human(needed)} and {left * seconds / 60:.1f} min plus validation",
+        f"{human(needed + images)}{there} and {left * seconds / 60:.1f} min plus validation",
         f"folder: {shown(loop.run.path)}",
     ]
 

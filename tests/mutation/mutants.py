@@ -27,7 +27,7 @@ SWAPS = {row.split()[0]: row.split()[1:] for row in NEIGHBOURS.splitlines()} | {
 TYPES = {"float", "double", "int", "unsigned", "char", "long", "short", "bool", "auto", "void"}
 TYPES |= {"float4", "float2", "int4", "uint4", "T", "const", "constexpr", "uint32_t"}
 OPERAND = r"[A-Za-z_]\w*(?:\[[^\][]*\])?|\d+(?:\.\d+f?)?|\([^()]*\)"
-BARRIER = re.compile(r"__sync(?:threads|warp)\([^;]*\);")
+BARRIER = re.compile(r"(?:__sync(?:threads|warp)|cp_async_wait<[^>]*>|wgmma_wait<[^>]*>)\([^;]*\);")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _gone(text: str) -> Iterator[Mutant]:
             continue  # within the head of a for
         if first in TYPES | {"template", "extern", "using", "else", "case", "static_assert", "for"}:
             continue
-        if first.startswith("__sync") or not _is_code(text, m.start(2)) or "__shared__" in plain:
+        if BARRIER.match(m[2]) or not _is_code(text, m.start(2)) or "__shared__" in plain:
             continue
         kind = "guard" if re.match(r"if\b.*\breturn;$", plain, re.S) else "deletion"
         short = " ".join(plain.split())

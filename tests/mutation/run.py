@@ -6,12 +6,13 @@
 
 A mutant is killed when a case gives a wrong number, an error or no end, in forward order with guard
 pages behind the arrays, in reverse order with guard pages before them, or in checked mode. Of a
-deleted barrier only checked mode is asked, which must flag each of them. equivalent.tsv lists
-mutants that change nothing one could see, each with its reason; they are not counted.
+deleted barrier, or wait for a copy or a product, only checked mode is asked, which must flag each
+(--barriers: only those). Kernels for tensor cores are run in bf16 and, if they have it, tf32x3.
+equivalent.tsv lists mutants that change nothing one could see, each with its reason; they are not
+counted.
 """
 
 import argparse
-import functools
 import hashlib
 import os
 import random
@@ -26,52 +27,24 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "tests")]
 
 from mutants import Mutant, mutants  # noqa: E402
+from proofs import files, proofs, stem_of, users  # noqa: E402
 from step_cases import check_steps  # noqa: E402
 
 from unetcu import kernel, simtbuild  # noqa: E402
 from unetcu.device import simt  # noqa: E402
-from unetcu.provers.cases import cases  # noqa: E402
-from unetcu.provers.judge import judge, right, run  # noqa: E402
+from unetcu.ops import _conv3x3_gpu  # noqa: E402
+from unetcu.provers.judge import judge, run  # noqa: E402
 
 ONE_AT_A_TIME = threading.Lock()
 LIMIT = 25  # seconds for all cases of a mutant; the right kernel takes 1 to 3
 
 
-def files() -> list[str]:
-    """The mutated files: every kernel and shared header but the instructions of ptx.cuh."""
-    found = [p for p in kernel.KERNELS.iterdir() if p.suffix in (".cu", ".cuh")]
-    return sorted(p.name for p in found if p.name != "ptx.cuh")
-
-
-def users(file: str) -> list[str]:
-    """The stems whose text holds this file."""
-    if file.endswith(".cu"):
-        return [file.removesuffix(".cu")]
-    stems = [s for s in kernel.stems() if "/" not in s]
-    with ONE_AT_A_TIME:
-        return [s for s in stems if f'"kernels/{file}"' in kernel.source(s)]
-
-
-@functools.cache
-def proofs(stem: str) -> list:
-    """(case, inputs, dy, what is right) of a stem, the cheap ones first."""
-    chosen = []
-    for case in cases(28):
-        if case.stem == stem:
-            arrays, dy = case.draw()
-            with np.errstate(all="ignore"):
-                chosen.append((case, arrays, dy, right(case, arrays, dy)))
-    return sorted(chosen, key=lambda c: sum(a.size for a in c[1]))
-
-
-def survives(stem: str, modes: list[str], modules: dict[str, Path], sources: Path) -> bool:
+def survives(unit: str, modes: list[str], modules: dict[str, Path], sources: Path) -> bool:
     """Runs every case of the stem on the module, in a process of its own, with a time limit."""
     with ONE_AT_A_TIME:
         child = os.fork()
@@ -82,23 +55,26 @@ def survives(stem: str, modes: list[str], modules: dict[str, Path], sources: Pat
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             kernel.KERNELS = sources  # tile sizes are read from the mutant, too
             _forget()
-            code = 0 if _passes(stem, modes, modules) else 1
+            code = 0 if _passes(unit, modes, modules) else 1
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def _passes(stem: str, modes: list[str], modules: dict[str, Path]) -> bool:
-    whole = simt.load
-    simt.load = lambda s, build: (
-        simt.load_file(str(modules[build])) if s == stem else whole(s, build)
+def _passes(unit: str, modes: list[str], modules: dict[str, Path]) -> bool:
+    whole, stem = simt.load, stem_of(unit)
+    simt.load = lambda u, build: (
+        simt.load_file(str(modules[build])) if u == unit else whole(u, build)
     )
+    _conv3x3_gpu.STUDY -= {stem}
+    if stem.endswith("_w"):  # slabs of several tiles
+        _conv3x3_gpu.BLOCKS = 1
     for mode in modes:
         where = simt.Simt(mode.split(","))
         try:
-            if stem in ("optim", "fill"):
+            if stem in ("optim", "fill", "warp"):
                 check_steps(where)
-            for case, arrays, dy, (exact, bounds) in proofs(stem):
+            for case, arrays, dy, (exact, bounds) in proofs(unit):
                 if "checked" in mode and sum(a.size for a in arrays) > 6000:
                     continue
                 judge(case, run(case, where, arrays, dy), exact, bounds)
@@ -124,18 +100,20 @@ def verdict(file: str, mutant: Mutant, folder: Path) -> str:
     """killed, survived, invalid (no C++), or unflagged: a barrier that checked mode overlooks."""
     text = (kernel.KERNELS / file).read_text("utf-8")
     outcome = "invalid"
-    for stem in users(file):
-        name = hashlib.sha256(f"{file}{mutant}{stem}".encode()).hexdigest()[:16]
+    with ONE_AT_A_TIME:
+        units = users(file)
+    for unit in units:
+        name = hashlib.sha256(f"{file}{mutant}{unit}".encode()).hexdigest()[:16]
         sources = folder / name
-        unit = unit_of(stem, file, mutant.of(text), sources)
+        made = unit_of(unit, file, mutant.of(text), sources)
         built = {"fast": folder / f"{name}-fast.so", "checked": folder / f"{name}-checked.so"}
-        if not build(unit, "fast", built["fast"]):
+        if not build(made, "fast", built["fast"]):
             shutil.rmtree(sources)
             break
-        alive = survives(stem, ["guard", "reverse,guard-before"], built, sources)
+        alive = survives(unit, ["guard", "reverse,guard-before"], built, sources)
         if alive or mutant.kind == "barrier":
-            build(unit, "checked", built["checked"])
-            alive = survives(stem, ["checked"], built, sources)
+            build(made, "checked", built["checked"])
+            alive = survives(unit, ["checked"], built, sources)
         shutil.rmtree(sources)
         for left in folder.glob(f"{name}*.*"):
             left.unlink()
@@ -145,8 +123,8 @@ def verdict(file: str, mutant: Mutant, folder: Path) -> str:
     return outcome
 
 
-def unit_of(stem: str, file: str, changed: str, scratch: Path) -> str:
-    """The translation unit of `stem` as if `file` read `changed`."""
+def unit_of(unit: str, file: str, changed: str, scratch: Path) -> str:
+    """The translation unit of `unit` as if `file` read `changed`."""
     scratch.mkdir()
     with ONE_AT_A_TIME:  # also when a process is forked: it must find the right files
         real = kernel.KERNELS
@@ -156,7 +134,7 @@ def unit_of(stem: str, file: str, changed: str, scratch: Path) -> str:
         try:
             kernel.KERNELS = scratch
             _forget()
-            return kernel.simt_unit(stem)
+            return kernel.simt_unit(unit)
         finally:
             kernel.KERNELS = real
             _forget()
@@ -173,6 +151,7 @@ def main() -> int:
     parser.add_argument("--share", type=int, default=1, help="try one in so many mutants")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--barriers", action="store_true", help="only deleted barriers")
     parser.add_argument("--minutes", type=float, default=600, help="stop after so long")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md")
     args = parser.parse_args()
@@ -184,6 +163,8 @@ def main() -> int:
         text = (kernel.KERNELS / file).read_text("utf-8")
         lines = text.splitlines()
         for m in mutants(text):
+            if args.barriers and m.kind != "barrier":
+                continue
             if (file, lines[m.line(text) - 1].strip(), m.what) in declared:
                 skipped[file] += 1
             else:

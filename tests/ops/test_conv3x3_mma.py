@@ -10,7 +10,7 @@ from unetcu.autograd import no_grad
 from unetcu.device import device
 from unetcu.kernel import entries, formats
 from unetcu.ops import _conv3x3_gpu as module
-from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, WGMMA, chosen, shares, tile_of
+from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, WGMMA, WGMMA_W, chosen, shares, tile_of
 from unetcu.ops._fused import Pair, Pooled
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 from unetcu.ops.crop_concat import crop_concat
@@ -117,8 +117,9 @@ def test_shares_of_the_channels_add_up(on, dealt, form, rng):
     agree(on, rng, form, 2, 5, 17, 9 * piece, 13 * piece)
 
 
-@pytest.mark.parametrize(("on", "form"), PLACES)
-def test_slabs_of_several_tiles_add_up(on, form, rng, monkeypatch):
+@pytest.mark.parametrize(("asked", "on", "form"), asked_for("", WGMMA_W))
+def test_slabs_of_several_tiles_add_up(asked, on, form, rng, monkeypatch):
+    monkeypatch.setenv("UNETCU_VARIANT", asked)
     monkeypatch.setattr(module, "BLOCKS", 2)
     monkeypatch.setattr(module, "LONGEST", 10**6)
     piece = 16 // FORMS[form].itemsize

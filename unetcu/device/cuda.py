@@ -39,6 +39,8 @@ class Cuda(Gpu):
         self._card = cupy.cuda.Device(index)
         if int(self._card.compute_capability) >= 80:
             self.usual = "bf16"
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
+        self.memory = int(properties["totalGlobalMem"])
         self._arch = nvrtc.architecture_for(int(self._card.compute_capability))
         self._capture: Capture | None = None  # that goes on
         self._modules: dict[str, Any] = {}

@@ -34,13 +34,15 @@ class Variant(NamedTuple):
     fits: Callable[[int, int], bool] = lambda C, K: True
 
 
-FFMA, MMA, MMA_W, WGMMA = "conv3x3", "conv3x3_mma", "conv3x3_mma_w", "conv3x3_wgmma"
-STUDY = {WGMMA}  # not proved on hardware yet
+FFMA, MMA, MMA_W = "conv3x3", "conv3x3_mma", "conv3x3_mma_w"
+WGMMA, WGMMA_W = "conv3x3_wgmma", "conv3x3_wgmma_w"
+STUDY = {WGMMA, WGMMA_W}  # not proved on hardware yet
 VARIANTS = (
     Variant("forward", WGMMA, "_narrow", "NARROW", lambda C, K: K <= 64),
     Variant("forward", WGMMA, "", "WIDE"),
     Variant("backward_x", WGMMA, "_narrow", "NARROW", lambda C, K: C <= 64),
     Variant("backward_x", WGMMA, "", "WIDE"),
+    Variant("backward_w", WGMMA_W, "", ""),
     Variant("forward", MMA, "_narrow", "NARROW", lambda C, K: K <= 64),
     Variant("forward", MMA, "", "WIDE"),
     Variant("backward_x", MMA, "_narrow", "NARROW", lambda C, K: C <= 64),
@@ -103,13 +105,17 @@ def tile_of(v: Variant, form: str) -> Tile:
         return Tile(unit, entry, size[part + "THREADS"], 0, h, size[part + "TILE_W"], c, k)
     unit = f"{v.stem}:{form}"
     size, entry = constants(unit), f"{v.stem}_{v.what}{v.suffix}"
+    if v.stem == WGMMA_W:
+        shared = 32 * (size["PIXELS"] + size["PATCH"])
+        sides = size["TILE"], size["TILE"], size["BLOCK"], size["BLOCK"]
+        return Tile(unit, f"{WGMMA_W}_backward", size["THREADS"], shared, *sides)
     if v.stem == MMA_W:
         shared = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["W_PITCH"]
         sides = size["W_TILE_H"], size["W_TILE_W"], size["BLOCK"], size["BLOCK"]
         return Tile(unit, f"{MMA_W}_backward", size["W_THREADS"], shared, *sides)
     k = size[v.prefix + "_M"]
     if v.stem == WGMMA:
-        shared = 16 * (size["STRIPS"] * size["STRIP"] + size["FILTERS"] * k * size["ROW_PIECES"])
+        shared = 16 * (2 * size["PATCH"] + size["FILTERS"] * k * size["ROW_PIECES"])
         sides = size["TILE"], size["TILE"], 0, k
         return Tile(unit, entry, size["THREADS"], shared, *sides, size["CHUNK"])
     h = size[v.prefix + "_H"]

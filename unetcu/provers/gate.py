@@ -32,7 +32,8 @@ _ENTRY = re.compile(r"ptxas info +: Compiling entry function '(\w+)'")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"ptxas info +: Used (\d+) registers(?:.*?(\d+) bytes smem)?")
 _WARNING = re.compile(r"\(\d+\): warning|^ptxas warning")
-_INFO = re.compile(r"ptxas (info|  +\.)")
+# "Potential Performance Loss", such as of wgmma that wait for one another, counts as a warning.
+_INFO = re.compile(r"ptxas (info(?!.*Performance Loss)|  +\.)")
 
 
 @dataclass

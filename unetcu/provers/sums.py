@@ -27,8 +27,9 @@ def of_conv3x3(rng: np.random.Generator, count: int) -> Iterator[Case]:
         yield conv3x3_case(*sizes, kind=kind)
 
 
-def conv3x3_case(n: int, h: int, w: int, c: int, k: int, kind: str = "normal") -> Case:
-    """The convolution of one shape, with ReLU where its sides are an odd number together."""
+def conv3x3_case(*sizes: int, kind: str = "normal") -> Case:
+    """The convolution of sizes N,H,W,C,K, with ReLU where H + W is odd."""
+    n, h, w, c, k = sizes
     pixels, gated = n * (h - 2) * (w - 2), bool((h + w) % 2)
     return Case(
         "conv3x3",

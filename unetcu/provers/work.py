@@ -13,6 +13,7 @@ from ..ops.cast import cast
 from ..optim import SGD, AdamW
 from ..parameters import Parameters
 from ..precision import BF16, on_tensor_cores
+from ..warp import Picture, Warp, numbers
 from .cases import cases
 from .judge import run
 from .ladder import convolve
@@ -46,6 +47,9 @@ def launch_all(stem: str, shape: Shape, channels: int, where: Gpu) -> None:
     if stem == "fill":
         where.zeros(shape)
         return
+    if stem == "warp":
+        _cut(where, rng, shape)
+        return
     if stem == "cast":
         x = Tensor.wrap(made_up(*shape), where, needs_grad=True)
         y = cast(x, to=BF16)
@@ -61,7 +65,7 @@ def launch_all(stem: str, shape: Shape, channels: int, where: Gpu) -> None:
         "softmax_loss": ((n, h, w, k), (n, h, w), (n, h, w)),
         "elementwise": (shape, (c,)),
     }
-    known = {case.op: case for case in cases(1) if case.stem == op}
+    known = {c.op: c for c in cases(1) if c.stem == op and c.form == "fp32"}
     if not known:
         raise UsageError(f"nothing is known that launches the kernels of {stem}.cu")
     for case in known.values():
@@ -75,3 +79,17 @@ def launch_all(stem: str, shape: Shape, channels: int, where: Gpu) -> None:
             asked = replace(asked, form="bf16", images=(0, 1))
         with studied(stem):
             run(asked, where, *asked.draw())
+
+
+def _cut(where: Gpu, rng: np.random.Generator, shape: Shape) -> None:
+    """N tiles as high as an image of this size, turned, with everything varied."""
+    n, h, w, c = shape
+    picture = Picture(
+        rng.standard_normal((c, h, w)).astype(np.float32),
+        np.zeros((h, w), np.int32),
+        np.ones((h, w), np.float32),
+    )
+    spline = np.linspace((1, 0, 0), (0, 0, 1), h)  # straight lines
+    warp = Warp(where, [(h, w)], [picture], c, spline, n, h, exact=False)
+    nodes = np.array([[0, 0, 0], [0, 0, 0], [h, h, h]]) + 0.25, np.array([[0, 0, w]] * 3) + 0.5
+    warp.cut(np.stack([numbers(0, nodes, [(1.1, 1.1, 0.1, 0.1)] * c, (n, i)) for i in range(n)]))

@@ -27,7 +27,7 @@ PICTURE_SECONDS = 10  # curves take half a second to draw
 
 
 class Loop:
-    """Runs `trainer` over the examples, validates after every epoch, and keeps the run's folder.
+    """Runs `trainer` over the tiles, validates after every epoch, and keeps the run's folder.
 
     meta: what a model file says beside the state of training (see checkpoint.Checkpoint).
     """
@@ -35,14 +35,14 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        training: Sequence[Example],
+        tiles: Tiles,
         validation: Sequence[Example],
         run: RunFolder,
         meta: dict[str, Any],
     ) -> None:
         self.trainer, self.settings, self.run, self.meta = trainer, trainer.settings, run, meta
-        self.tiles, self.validation = Tiles(training, self.settings), validation
-        self.epoch_steps = epoch_steps(training, self.settings, trainer.total)
+        self.tiles, self.validation = tiles, validation
+        self.epoch_steps = epoch_steps(tiles.examples, self.settings, trainer.total)
         self.rows: list[dict[str, Any]] = []
         self.best, self.since_best = math.inf, 0
         self.loss_sum, self.loss_count = 0.0, 0

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..training.samples import Example, Tiles, balance, examples
 from ..training.settings import Settings
 from ..training.trainer import Trainer
 from ..training.validation import usual_rule, validate
+from ..training.warped import tiles_for
 from ..unet import UNet
 
 BUILTIN_PAGES, BUILTIN_SIZE = 16, 320
@@ -40,6 +41,13 @@ class Prepared:
     validation: list[Example]
     names: tuple[list[str], list[str]]
     lines: list[str]
+    _tiles: Tiles | None = field(default=None, repr=False)
+
+    def tiles(self, net: UNet) -> Tiles:
+        """Random tiles of `training`; always the same, as a GPU may hold images for them."""
+        if self._tiles is None:
+            self._tiles = tiles_for(self.training, self.settings, net)
+        return self._tiles
 
     def epoch_steps(self, total: float = 0) -> int:
         """Steps of one epoch of a run of so many."""
@@ -163,7 +171,7 @@ def seconds_a_step(net: UNet, prepared: Prepared) -> float:
         UNet(**net.config, on=net.device, precision=net.precision), prepared.settings, total=100
     )
     start, counted = 0.0, -2 if net.device.kind == "gpu" else -1
-    for batch in Tiles(prepared.training, prepared.settings).batches(0, 20):
+    for batch in prepared.tiles(net).batches(0, 20):
         if counted == 0:
             start = time.perf_counter()
         trial.step(batch)

@@ -1,9 +1,9 @@
 """What the network learns from: target and weight of every pixel, and random tiles of them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,16 @@ from ..training.settings import Settings
 from ..weightmap import class_weights, instances_of, separate, weight_map
 
 AHEAD = 3  # batches prepared while the network works
+Made = TypeVar("Made")
 
 
 class Batch(NamedTuple):
-    """x (N, tile, tile, C) float32; t (N, out, out) int32 classes; w (N, out, out) float32."""
+    """x (N, tile, tile, C) float32; t (N, out, out) int32 classes; w (N, out, out) float32: arrays
+    of NumPy, or of the device that trains."""
 
-    x: NDArray[np.float32]
-    t: NDArray[np.int32]
-    w: NDArray[np.float32]
+    x: Any
+    t: Any
+    w: Any
 
 
 class Example(NamedTuple):
@@ -68,6 +70,8 @@ def examples(
 class Tiles:
     """Random tiles of the examples: batch k is a pure function of (seed, k)."""
 
+    device_bytes = 0  # of a GPU's memory, for images that lie there: training/warped.py
+
     def __init__(self, examples: Sequence[Example], settings: Settings) -> None:
         self.examples, self.settings = examples, settings
         areas = np.array([e.t.size for e in examples], np.float64)
@@ -77,23 +81,33 @@ class Tiles:
         """The tiles of this step; an image is drawn with a chance that grows with its area."""
         s, tiles = self.settings, []
         for i in range(s.batch):
-            rng = stream(s.seed, step, "tile", i)
-            which = int(np.searchsorted(self._up_to, rng.random(), side="right"))
-            e = self.examples[min(which, len(self.examples) - 1)]
+            rng, which = self._drawn(step, i)
+            e = self.examples[which]
             tiles.append(sample(e.x, e.t, e.w, s.tile, s.tile_out, rng, s.augment()))
         return Batch(*map(np.stack, zip(*tiles, strict=True)))
 
+    def _drawn(self, step: int, i: int) -> tuple[np.random.Generator, int]:
+        """The random numbers for tile i of a step, and the number of its image."""
+        rng = stream(self.settings.seed, step, "tile", i)
+        which = int(np.searchsorted(self._up_to, rng.random(), side="right"))
+        return rng, min(which, len(self.examples) - 1)
+
     def batches(self, first: int, end: int) -> Iterator[Batch]:
         """Batches first ... end - 1, made ahead on a thread of their own."""
-        with ThreadPoolExecutor(1, thread_name_prefix="unetcu-tiles") as worker:
-            waiting: deque[Future[Batch]] = deque()
-            try:
-                for step in range(first, end):
-                    waiting.append(worker.submit(self.batch, step))
-                    if len(waiting) > AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
+        return ahead(self.batch, first, end)
+
+
+def ahead(make: Callable[[int], Made], first: int, end: int) -> Iterator[Made]:
+    """make(first) ... make(end - 1), some of them made ahead on a thread of their own."""
+    with ThreadPoolExecutor(1, thread_name_prefix="unetcu-tiles") as worker:
+        waiting: deque[Future[Made]] = deque()
+        try:
+            for step in range(first, end):
+                waiting.append(worker.submit(make, step))
+                if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -96,6 +96,12 @@ class Settings:
     )
     scale: float = _flag(0.1, "largest random magnification", kind=float)
     gray: float = _flag(0.25, "largest random change of contrast, brightness and gamma", kind=float)
+    warp: str = _flag(
+        "auto",
+        "where tiles are cut and deformed: auto, on the GPU that trains if it can hold the images; "
+        "or cpu",
+        choices=("auto", "cpu"),
+    )
     seed: int = _flag(0, "same seed, same bytes", kind=int)
     patience: int | None = _flag(None, "stop after so many epochs without a new best", kind=int)
 
