@@ -101,7 +101,6 @@ class Gpu:
         self._start(call)
 
     # What captures need of a subclass, which says more about each.
-
     def _begin_capture(self) -> None:
         raise NotImplementedError
 
