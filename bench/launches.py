@@ -72,7 +72,8 @@ class Notes(Gpu):
     def _copy(self, source: Any, target: Any) -> None:
         pass
 
-    def _owns(self, array: Any) -> bool:
+    def owns(self, array: Any) -> bool:
+        """Whether it is an array at all."""
         return isinstance(array, np.ndarray)
 
     def _address(self, array: Any) -> int:  # noqa: ARG002

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from benches import bench  # noqa: F401  (a fixture)
 from fakecuda import driver, launched  # noqa: F401  (fixtures)
-from fakestreams import world  # noqa: F401  (a fixture)
 
 from unetcu.device.cpu import exact
 

@@ -98,16 +98,17 @@ class StagedInputs(Inputs):
     """Inputs that come from the host on a stream of their own, while the GPU works on those before.
 
     There are two slots, used in turn. The fixed arrays lie behind each other, so that one copy
-    brings them all.
+    brings them all. Inputs that are on the GPU already are copied there, in turn.
     """
 
     def __init__(self, where: Any, given: dict[str, Any]) -> None:
-        self._where, cuda = where, where._cupy.cuda
+        cuda = where._cupy.cuda
         self._cuda, self._stream, self._turn = cuda, cuda.Stream(non_blocking=True), 0
+        super().__init__(where, {name: a for name, a in given.items() if where.owns(a)})
+        given = {name: a for name, a in given.items() if not where.owns(a)}
         starts = np.cumsum([0, *(-(-a.nbytes // APART) * APART for a in given.values())]).tolist()
         self._starts, size = dict(zip(given, starts, strict=False)), max(starts[-1], 1)
         self._fixed = where.empty((size,), np.uint8)
-        self.arrays = {}
         for name, a in given.items():
             place = self._fixed, self._starts[name], a.shape, a.dtype.newbyteorder("=")
             self.arrays[name] = where._place(*place, self._fixed)
@@ -124,11 +125,11 @@ class StagedInputs(Inputs):
 
     def fill(self, given: dict[str, Any]) -> None:
         """Does not wait for the GPU, unless it is two calls behind."""
-        with self._where._here():
-            self._from_host({n: a for n, a in given.items() if not self._where.owns(a)})
-        for name, a in given.items():
-            if self._where.owns(a):
-                self._where.copy(a, self.arrays[name])
+        staged = {n: a for n, a in given.items() if n in self._starts and not self._where.owns(a)}
+        if staged:
+            with self._where._here():
+                self._from_host(staged)
+        super().fill({name: a for name, a in given.items() if name not in staged})
 
     def _from_host(self, given: dict[str, np.ndarray]) -> None:
         slot, self._turn = self._slots[self._turn], 1 - self._turn

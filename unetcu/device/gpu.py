@@ -43,6 +43,7 @@ class Gpu:
 
     kind = "gpu"
     name: str
+    does_without_graphs = False  # where a capture fails, a note is enough
     usual = "fp32"  # the precision (precision.py) of a network that is not told one
     memory: int | None = None  # bytes of the GPU's memory, used or not; None: not known
 
@@ -100,8 +101,6 @@ class Gpu:
         self._start(call)
 
     # What captures need of a subclass, which says more about each.
-    does_without_graphs = False  # where a capture fails, a note is enough
-
     def _begin_capture(self) -> None:
         raise NotImplementedError
 
