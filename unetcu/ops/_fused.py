@@ -1,7 +1,8 @@
 """Images that are more than an array, which the fused kernels hand from op to op, and images that
 are made twice: an op that is `cheap` makes its result `again`, with the same bits, so that the
-convolution behind it need not keep it until its backward pass. That is the 1 % of a step's time for
-each third of its memory (the first convolution, max-pools, up-convolutions and what they feed).
+convolution behind it need not keep it until its backward pass. Such are the first convolution,
+max-pools, and up-convolutions with the concatenation that they feed: few FLOPs, and a third of what
+a step would keep.
 """
 
 from typing import Any
