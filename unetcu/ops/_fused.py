@@ -53,6 +53,6 @@ def keep(op: Any, x: Any) -> Any:
     return None if op.sources and getattr(op.sources[0], "cheap", False) else x
 
 
-def kept(op: Any) -> tuple[Any, bool]:
-    """What `keep` was given, and whether it was made again: then it is the caller's own."""
-    return (op.x, False) if op.x is not None else (op.sources[0].again(), True)
+def kept(op: Any) -> Any:
+    """What `keep` was given."""
+    return op.sources[0].again() if op.x is None else op.x

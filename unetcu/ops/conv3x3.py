@@ -123,7 +123,7 @@ class Conv3x3(Op):
 
     def again(self):
         """What forward made."""
-        return self.form.forward(kept(self)[0], self.w, self.b, self.rectified, False)
+        return self.form.forward(kept(self), self.w, self.b, self.rectified, False)
 
     def backward_gpu(self, dy):
         where, form, w, y = self.device, self.form, self.w, self.y
@@ -137,14 +137,15 @@ class Conv3x3(Op):
             where.each("relu", "relu_backward", dy.size, dy, y, g, dy.size)
             dy, y = g, None
         dx = dw = db = None
-        x, own = kept(self)
+        x = kept(self)
         if self.needs[1] or self.needs[2]:  # first, so that its sums need no memory beside dx
             dw, db = room(self, 1, w.shape), room(self, 2, dy.shape[3:])
             form.backward_w(dy, y, x, dw, db)
         if self.needs[0]:
-            self.gates = form.tensor_cores and getattr(self.sources[0], "rectified", False)
-            framed = getattr(self.sources[0], "framed", False)
-            dx = form.backward_x(dy, y, x, w, self.gates, own and not self.gates, framed)
+            before = self.sources[0]
+            self.gates = form.tensor_cores and getattr(before, "rectified", False)
+            x = x if self.gates else None  # what was made again may go
+            dx = form.backward_x(dy, y, x, w, getattr(before, "framed", False))
         return dx, dw, db
 
 
