@@ -122,6 +122,9 @@ def _multiplications(call: Call, size: dict[str, int]) -> tuple[int, float, floa
             2 * size["C"] * size["K"] * (size["P"] if "P" in size else size["count"] // size["C"])
         )
         return flops, flops, 0.0
+    if stem == "head_loss":
+        flops = 2 * (1 + 2 * size["wanted"]) * size["P"] * size["C"] * size["K"]
+        return flops, flops, 0.0
     return 0, 0.0, 0.0
 
 

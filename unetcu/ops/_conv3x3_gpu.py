@@ -154,7 +154,8 @@ class Form:
     """
 
     def __init__(self, where: Gpu, x: Any, w: Any, precision: str) -> None:
-        self.where, self.x_shape, (self.C, self.K) = where, x.shape, w.shape[2:]
+        self.where, self.x_shape, (self.C, self.K) = where, tuple(x.shape), w.shape[2:]
+        self.seam = apart(x)[1]
         self.form = form_of(x.dtype, precision)
         self.tensor_cores = on_tensor_cores(self.form, self.C, self.K)
 
@@ -174,27 +175,23 @@ class Form:
         self._launch_mma("forward", C, y, given, rest, (b, y), (*y.shape[1:], int(relu)))
         return Pooled(y, pooled, winner) if pool else y
 
-    def backward_x(
-        self, dy: Any, y: Any, x: Any, w: Any, gate: bool, over: bool, framed: bool
-    ) -> Any:
-        """dx of dy, which is first gated by y unless that is None; gate: dx by x. over: dx is
-        written over x, which is not read then. framed: of dskip there is the centre only."""
-        empty = self.where.empty
+    def backward_x(self, dy: Any, y: Any, x: Any, w: Any, framed: bool) -> Any:
+        """dx of dy, which is first gated by y unless that is None; x: by what dx is gated, or None.
+        framed: of dskip there is the centre only."""
+        empty, (S, Hs, Ws), (N, H, W, C) = self.where.empty, self.seam, self.x_shape
+        dx = empty((N, H, W, C - S), w.dtype)
         if not self.tensor_cores:
-            dx = x if over else empty(x.shape, x.dtype)
             return self._launch(
                 "backward_x", dx, (dy, dy if y is None else y, w, dx), int(y is not None)
             )
-        both, seam = apart(x)
-        dx = both[0] if over else empty(both[0].shape, x.dtype)
-        if framed and seam[0]:
-            seam = seam[0], *self.x_shape[1:3]
-        dskip = empty((x.shape[0], *seam[1:], seam[0]), x.dtype) if seam[0] else dx
-        gate_by = both[0] if gate else dy
-        given, rest = (dy, gate_by, w, dx, dskip), (*seam, int(gate))
-        sizes = *self.x_shape[1:], *rest
-        self._launch_mma("backward_x", self.K, x, given, rest, (gate_by, dx, dskip), sizes)
-        return Pair(dskip, dx) if seam[0] else dx
+        if framed and S:
+            Hs, Ws = H, W
+        dskip = empty((N, Hs, Ws, S), w.dtype) if S else dx
+        made, gate_by = Pair(dskip, dx) if S else dx, dy if x is None else x
+        given, rest = (dy, gate_by, w, dx, dskip), (S, Hs, Ws, int(x is not None))
+        sizes = H, W, C, *rest
+        self._launch_mma("backward_x", self.K, made, given, rest, (gate_by, dx, dskip), sizes)
+        return made
 
     def _blocks(self, tile: Tile, made: Any) -> int:
         return prod(
