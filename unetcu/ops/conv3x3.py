@@ -139,28 +139,17 @@ class Conv3x3(Op):
             where.each("relu", "relu_backward", dy.size, dy, y, g, dy.size)
             dy, y = g, None
         dx = dw = db = None
-<<<<<<< HEAD
-        x, own = kept(self)
-        small = x.size <= ASIDE
-=======
         x = kept(self)
->>>>>>> a49b0e4b8432ca569a7b679988ba3f30e1cf4e17
+        small = x.size <= ASIDE
         if self.needs[1] or self.needs[2]:  # first, so that its sums need no memory beside dx
             dw, db = room(self, 1, w.shape), room(self, 2, dy.shape[3:])
             with aside(self, dw, db) if small else nullcontext():
                 form.backward_w(dy, y, x, dw, db)
         if self.needs[0]:
-<<<<<<< HEAD
-            self.gates = form.tensor_cores and getattr(self.sources[0], "rectified", False)
-            framed = getattr(self.sources[0], "framed", False)
-            over = own and not self.gates and not small  # what runs aside still reads x
-            dx = form.backward_x(dy, y, x, w, self.gates, over, framed)
-=======
             before = self.sources[0]
             self.gates = form.tensor_cores and getattr(before, "rectified", False)
             x = x if self.gates else None  # what was made again may go
             dx = form.backward_x(dy, y, x, w, getattr(before, "framed", False))
->>>>>>> a49b0e4b8432ca569a7b679988ba3f30e1cf4e17
         return dx, dw, db
 
 
