@@ -77,7 +77,7 @@ def test_what_a_step_of_the_paper_takes_on_a_gpu():
     found = training_memory(net, s)
     assert 200e6 < found.activations < 215e6
     assert found.kept < 195e6
-    assert found.moment == "HeadLoss head, forward"
+    assert found.moment == "Conv3x3 up1.conv1, backward"
     assert sum(p.size for p in found.alive) == found.activations
     assert [p.size for p in found.alive] == sorted((p.size for p in found.alive), reverse=True)
     first = found.alive[0]
