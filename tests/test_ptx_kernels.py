@@ -70,7 +70,7 @@ def test_optimizers_and_fill(where):
 def test_convolution_on_tensor_cores(form, where, monkeypatch):
     """Forward, both gradients and the sums of two shares of the channels."""
     monkeypatch.setattr(_conv3x3_gpu, "shares", lambda blocks, chunks: min(chunks, 2))
-    agrees(of_form(conv3x3_case(1, 3, 4, 40, 40), form), where)
+    agrees(of_form(conv3x3_case(1, 3, 4, 40, 40 if form == "bf16" else 20), form), where)
 
 
 def test_convolution_of_many_filters_on_tensor_cores(where, monkeypatch):

@@ -69,7 +69,7 @@ def test_the_gradient_passes(on, to, rng):
     assert np.array_equal(device(on).get(x.grad), floats(dy))
 
 
-def test_the_reference_is_the_kernel(rng):
+def test_the_reference_is_the_kernel_on_simt(rng):
     x = rng.standard_normal(1000).astype(np.float32)
     for to in (BF16, FP16):
         assert np.array_equal(Cast.reference(x, to), floats(cast(Tensor(x, "simt"), to=to).numpy()))

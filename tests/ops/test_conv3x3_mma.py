@@ -227,7 +227,7 @@ def test_a_gate_in_the_epilogue_is_that_of_the_relu(on, form, dealt, asked, rng,
             same_bits(got, right, t.name)
 
 
-def test_odd_channels_go_to_the_general_kernels(rng):
+def test_odd_channels_go_to_the_general_kernels_on_simt(rng):
     """In 16 bits too; and without a gradient nothing is kept."""
     where = device("simt")
     for form, C, K in (("bf16", 1, 8), ("fp16", 8, 12), ("bf16", 3, 5)):

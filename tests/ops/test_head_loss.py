@@ -105,7 +105,7 @@ def test_dy_that_is_known_before(on, rng, form):
             within(got, exact, size, 64, form, f"{shape}")
 
 
-def test_another_dy_makes_the_pass_again(rng):
+def test_another_dy_makes_the_pass_again_on_simt(rng):
     where, arrays = device("simt"), made(rng, 1, 9, 7, 16, 2)
     passes = []
     for dy in (None, 3.0, Tensor(np.float32(3), "simt")):
@@ -124,7 +124,7 @@ def test_another_dy_makes_the_pass_again(rng):
     assert not where.launches
 
 
-def test_without_gradients_there_is_the_loss_alone(rng):
+def test_without_gradients_there_is_the_loss_alone_on_simt(rng):
     arrays = made(rng, 1, 9, 7, 16, 2)
     inputs, dy = (
         tensors("simt:guard", "bf16", arrays),
@@ -136,7 +136,7 @@ def test_without_gradients_there_is_the_loss_alone(rng):
     assert loss.item() == results("simt", "bf16", arrays, 1.0, True)[0]
 
 
-def test_the_scale_of_the_loss_comes_before_rounding(rng):
+def test_the_scale_of_the_loss_comes_before_rounding_on_simt(rng):
     """Gradients of many pixels are far below what fp16 can tell from 0."""
     arrays = made(rng, 1, 61, 43, 16, 2)
     arrays[1][...] = floats(stored(arrays[1] * 1e-3, np.float16))
@@ -218,7 +218,7 @@ def test_nothing_to_learn_from_costs_nothing(on, rng, why):
         same(g, np.zeros_like(g))
 
 
-def test_one_pass_moves_what_must_be_moved(rng):
+def test_one_pass_moves_what_must_be_moved_on_simt(rng):
     """x is read once and dx written once, in whole sectors: 4 C + 8 bytes a pixel of 16 bits."""
     arrays = made(rng, 1, 32, 32, 64, 2)
     on_it = tensors("simt", "bf16", arrays)

@@ -23,7 +23,8 @@ from .budget import Figures
 from .ptx.calls import kernels
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)  # Turing, Ampere, ..., Blackwell for desks
-FEW = (75, 90, 120)  # for a quick look
+FEW = (75, 90, 120)  # for a quick look; and of the formats beside fp32, ONE
+ONE = (90,)
 OPTIONS = ("--ptxas-options=-v",)
 FORMAT = "figures 1"  # of what is kept in the cache: to be changed with what `make` gives
 ANY_BLOCK = 64  # with so few registers a thread, a block of 1024 can always be launched
@@ -126,15 +127,19 @@ def check(
     architectures: Iterable[int] = ARCHITECTURES,
     stems: Sequence[str] | None = None,
     grants: Path | None = None,
+    further: Iterable[int] = ARCHITECTURES,
 ) -> Report:
-    """Put kernel files (all of them) through the gate; nothing is raised for what is wrong."""
+    """Put kernel files (all of them) through the gate; nothing is raised for what is wrong.
+
+    further: of the architectures, those that formats beside fp32 are compiled for."""
     chosen = [
         unit
         for stem in (kernel.stems() if stems is None else stems)
         for unit in kernel.formats(stem).values()
     ]
     numbers = tuple(architectures)
-    jobs = [(u, a) for u in chosen for a in numbers if admits(u, a)]
+    others = set(numbers) & set(further)
+    jobs = [(u, a) for u in chosen for a in (others if ":" in u else numbers) if admits(u, a)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda job: _file(*job), jobs)
         report = Report()
@@ -145,7 +150,7 @@ def check(
     for unit in chosen:
         if not any(admits(unit, a) for a in ARCHITECTURES):
             report.problems.append(f"{unit} is for no architecture of {ARCHITECTURES}")
-    _compare(report, grants or budget.file(), stems is None, numbers)
+    _compare(report, grants or budget.file(), stems is None, numbers, others)
     return report
 
 
@@ -157,7 +162,9 @@ def _file(unit: str, arch: int) -> tuple[list[Figures], list[str]]:
     return [row._replace(entry=kernel.named(row.entry, unit)) for row in rows], problems
 
 
-def _compare(report: Report, file: Path, everything: bool, numbers: Sequence[int]) -> None:
+def _compare(
+    report: Report, file: Path, everything: bool, numbers: Sequence[int], others: set[int]
+) -> None:
     granted, version = budget.read(file)
     if version != nvrtc.version():
         theirs, ours = (".".join(map(str, v)) for v in (version, nvrtc.version()))
@@ -171,7 +178,7 @@ def _compare(report: Report, file: Path, everything: bool, numbers: Sequence[int
         report.problems += [
             f"{file.name} has {entry} (sm_{arch}), which is not compiled"
             for entry, arch in sorted(granted.keys() - compiled)
-            if arch in numbers
+            if arch in (others if ":" in entry else numbers)
         ]
 
 
