@@ -50,6 +50,13 @@ def test_check_says_which_files_it_only_compiles(capsys):
     assert out.endswith("only compiled, and run by tests: fill\nall well\n")
 
 
+def test_check_of_a_tensor_core_file_runs_the_cases_of_its_op(capsys):
+    code, out, _ = said(capsys, "check", "upconv2_mma")
+    assert code == 0, out
+    assert re.search(r"guard order +[1-9]\d* cases, no faults", out)
+    assert "only compiled" not in out
+
+
 def test_check_reports_a_kernel_that_is_wrong(capsys, monkeypatch):
     """A kernel that adds one is caught by every prover that runs it."""
     start = simt.Simt._start
