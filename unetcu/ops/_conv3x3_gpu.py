@@ -134,7 +134,8 @@ def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
     shape alone, because it decides the order of additions, and so the bits.
     """
     tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
-    blocks = BLOCKS // 2 if tile.unit.startswith(MMA_W) else BLOCKS  # one fills a multiprocessor
+    alone = tile.unit.startswith((MMA_W, WGMMA_W))  # one block fills a multiprocessor
+    blocks = BLOCKS // 2 if alone else BLOCKS
     wanted = max(blocks // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
     share = -(-tiles // wanted)
     return -(-tiles // share)  # so that none is empty
