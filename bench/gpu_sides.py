@@ -21,7 +21,7 @@ from turns import repeated, take_turns
 
 from unetcu.device import Gpu, device
 from unetcu.kernel import formats, needs
-from unetcu.ops._conv3x3_gpu import STUDY
+from unetcu.ops._conv3x3_variants import STUDY
 
 Work = Callable[[], object]
 GRAPH, EAGER = "graph", "eager"

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unetcu.device.boxes import of_boxes
 from unetcu.device.gpu import Call, Gpu, signature
 from unetcu.kernel import constants
-from unetcu.ops._conv3x3_gpu import VARIANTS, Tile, tile_of
+from unetcu.ops._conv3x3_variants import VARIANTS, Tile, tile_of
 
 
 class Launch(NamedTuple):
@@ -98,34 +99,35 @@ def noted(call: Call) -> Launch:
     """A launch as the model sees it."""
     given = zip(signature(call.unit, call.entry), call.args, strict=True)
     size = {p.name: int(a) for p, a in given if isinstance(a, np.integer)}
-    arrays = {a.__array_interface__["data"][0]: a for a in call.args if isinstance(a, np.ndarray)}
-    blocks = prod(call.grid)
-    flops, made, taken = _multiplications(call, size)
+    seen = (of_boxes(a) for a in call.args)
+    arrays = {a.__array_interface__["data"][0]: a for a in seen if isinstance(a, np.ndarray)}
+    flops, made, taken, blocks = _multiplications(call, size)
     total = sum(a.nbytes for a in arrays.values())
     a_block = made / blocks, taken / blocks, prod(call.block), call.shared
     return Launch(call.unit, call.entry, blocks, flops, total, *a_block)
 
 
-def _multiplications(call: Call, size: dict[str, int]) -> tuple[int, float, float]:
-    """(FLOPs of the formula, those that the blocks make, bytes that they take from L2)."""
-    stem, entry = call.unit.partition(":")[0], call.entry
+def _multiplications(call: Call, size: dict[str, int]) -> tuple[int, float, float, int]:
+    """(FLOPs of the formula, those that the blocks make, bytes that they take from L2, blocks).
+    Where a block makes tile after tile, each counts as one."""
+    stem, entry, blocks = call.unit.partition(":")[0], call.entry, prod(call.grid)
     if any(part in entry for part in ("_sum", "border")):
-        return 0, 0.0, 0.0
+        return 0, 0.0, 0.0, blocks
     if stem.startswith("conv3x3"):
         (tile,) = (t for t in _tiles(call.unit) if t.entry == entry)
         return _conv3x3(call, tile, size.get("N", call.grid[1]), *(size[n] for n in "HWCK"))
     if stem.startswith("upconv2"):
         flops, side = 8 * size["P"] * size["C"] * size["K"], constants(call.unit)["TILE"]
-        return flops, flops, flops / side * _width(call)  # both factors, once for a square
+        return flops, flops, flops / side * _width(call), blocks  # both factors, once for a square
     if stem == "conv1x1":
         flops = (
             2 * size["C"] * size["K"] * (size["P"] if "P" in size else size["count"] // size["C"])
         )
-        return flops, flops, 0.0
+        return flops, flops, 0.0, blocks
     if stem == "head_loss":
         flops = 2 * (1 + 2 * size["wanted"]) * size["P"] * size["C"] * size["K"]
-        return flops, flops, 0.0
-    return 0, 0.0, 0.0
+        return flops, flops, 0.0, blocks
+    return 0, 0.0, 0.0, blocks
 
 
 def _tiles(unit: str) -> list[Tile]:
@@ -139,20 +141,22 @@ def _width(call: Call) -> int:
 
 def _conv3x3(
     call: Call, tile: Tile, N: int, H: int, W: int, C: int, K: int
-) -> tuple[int, float, float]:
+) -> tuple[int, float, float, int]:
     """A block loads its pixels with their border once (wgmma: eight bands, each with its own), and
     nine taps of the filters; of dw, pixels of both images."""
     flops, pixels = 18 * N * (H - 2) * (W - 2) * C * K, tile.h * tile.w
     border = (tile.h + 2) * (tile.w + 2)
     if "wgmma" in call.entry:
-        border = constants(call.unit)["PATCH"] // constants(call.unit)["ROW_PIECES"]
+        border = (tile.h + 16) * (tile.w + 2)
     if tile.c:  # the weight gradient: grid x deals out the tiles
         tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
         tiles *= call.grid[1] * call.grid[2]
         taken = border * tile.c + pixels * tile.k
-        return flops, tiles * 18 * pixels * tile.c * tile.k, tiles * taken * _width(call)
+        made = tiles * 18 * pixels * tile.c * tile.k
+        return flops, made, tiles * taken * _width(call), prod(call.grid)
     D = C if "forward" in call.entry else K
     depth = -(-D // tile.depth) * tile.depth if tile.depth else D
-    blocks = call.grid[0] * call.grid[1]  # grid z deals out the channels
-    made = blocks * 18 * pixels * tile.k * depth
-    return flops, made, blocks * depth * (border + 9 * tile.k) * _width(call)
+    image = (N, H - 2, W - 2, K) if "forward" in call.entry else (N, H, W, C)
+    blocks, shares = tile.count(image), call.grid[2]  # of the channels
+    made, taken = 18 * pixels * tile.k * depth, depth * (border + 9 * tile.k) * _width(call)
+    return flops, blocks * made, blocks * taken, blocks * shares

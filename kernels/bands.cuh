@@ -1,31 +1,31 @@
-// bands.cuh: a tile of an image in shared memory, as wgmma takes it for a convolution.
+// bands.cuh: a tile of an image in shared memory, as wgmma takes it for a convolution, and how it
+// gets there.
 //
 // wgmma reads pixels as rows of 128 bytes, eight of them a group, and groups begin at multiples of
 // 1024 bytes. A tap of a convolution begins one pixel further on than the tap before: so the eight
-// of a group must not be neighbours. The tile is cut into eight bands, and a group is the same pixel
-// of each:
+// of a group must not be neighbours. A tile of 16 rows is cut into eight bands of two rows, and a
+// group is the same pixel of each band. One pixel further on is then one group further on, for all
+// eight, and every tap can be read in place.
 //
-//   tile    16 x 16 pixels: four bands down, two across, of 4 x 8 pixels
-//   group   pixel (a, j) of every band; in shared memory, groups lie by rows a of a band
+//   group   (a, v): the pixels in column v of rows a, a + 2, ..., a + 14 of the tile
 //
-// One pixel further on is then one group further on, for all eight, and every tap can be read in
-// place. A band needs what lies HALO pixels beyond its right and lower edge, too: of x, 6 x 10 pixels
-// for 4 x 8, 1.9 times the tile. Three copies of the tile, one for each column of taps, would be 2.7
-// times.
+// A tap needs the rows a and columns v that lie HALO further on, too: for a 3x3 convolution of 16 x 16
+// pixels, 4 x 18 groups of 8 where there are 2 x 16, 2.25 times the tile. (Three copies of the tile,
+// one for each column of taps, would be 3.4 times.)
+//
+// Rows a of an image, of every second row, are what one copy by TMA brings: a box of 64 channels,
+// eight row pairs and the columns. Of a row that the image does not have it makes zeros, if the rows
+// of even and of odd number are known to it as two images.
 #pragma once
-#include "fours.cuh"
-#include "mma.cuh"
-#include "pair.cuh"
+#include "ptx.cuh"
+#include "real.cuh"
 
-constexpr int TILE = 16;
-constexpr int BAND_H = 4;
-constexpr int BAND_W = 8;
-constexpr int ROW_PIECES = 8;          // of 16 bytes, in a row
-constexpr int CHUNK = 64;              // numbers in a row
-constexpr int GROUP = 8 * ROW_PIECES;  // in pieces, as all that follows
-constexpr int PATCH_W = BAND_W + 2;
-constexpr int PATCH = (BAND_H + 2) * PATCH_W * GROUP;
-constexpr int PIXELS = BAND_H * BAND_W * GROUP;
+constexpr int TILE_H = 16;
+constexpr int CHUNK = 64;           // channels in a row of shared memory
+constexpr int GROUP = 1024;         // bytes
+constexpr int STEPS = CHUNK / 16;   // products that sum them
+constexpr int STEP = 32;            // bytes from one to the next
+constexpr int GROUPS = 8;           // a product's rows: the same rows a, columns v to v + 7
 
 #ifdef FORMAT_BF16
 #define MULTIPLY wgmma_bf16
@@ -33,50 +33,63 @@ constexpr int PIXELS = BAND_H * BAND_W * GROUP;
 #define MULTIPLY wgmma_f16
 #endif
 
-// Where piece j of a row lies: swizzled as wgmma wants it.
-__device__ __forceinline__ int in_rows(int row, int j) { return row * ROW_PIECES + (j ^ row % 8); }
+template <int TILE_W, int HALO>
+struct Patch {
+  static constexpr int WIDTH = TILE_W + HALO, HEIGHT = 2 + HALO;
+  static constexpr int BYTES = HEIGHT * WIDTH * GROUP;
 
-// Copies CHUNK channels of a tile of x and its halo, in ROUNDS rounds: a thread one piece of every
-// AT_ONCE-th group, always of the same band. Outside the image lie zeros.
-template <int HALO, int THREADS>
-struct Bands {
-  static constexpr int ACROSS = BAND_W + HALO, GROUPS = (BAND_H + HALO) * ACROSS;
-  static constexpr int AT_ONCE = THREADS / GROUP, ROUNDS = (GROUPS + AT_ONCE - 1) / AT_ONCE;
-  static_assert(AT_ONCE <= ACROSS, "a step ends in the next row at the latest");
-
-  const Pair<const real>& x;
-  const real* from = nullptr;  // of the next copy; null: zeros
-  uint4* to = nullptr;
-  long long right = 0, down = 0;  // to a pixel's neighbours
-  int h = 0, v = 0, j = 0, groups = 0;
-
-  __device__ __forceinline__ explicit Bands(const Pair<const real>& image) : x(image) {}
-
-  // From the tile whose first pixel is (p, q) of image n, from channel c on.
-  __device__ __forceinline__ void begin(uint4* tile, int n, int p, int q, int c) {
-    const int t = threadIdx.x, piece = t % ROW_PIECES, band = t / ROW_PIECES % 8, group = t / GROUP;
-    const int d = c + piece * PIECE;
-    j = group % ACROSS;
-    h = p + band / 2 * BAND_H + group / ACROSS;
-    v = q + band % 2 * BAND_W + j;
-    right = d < x.S ? x.S : x.C - x.S;
-    down = x.row(d);
-    from = d < x.C ? x.at(n, h, v, d) : nullptr;
-    to = tile + group * GROUP + in_rows(band, piece);
-    groups = GROUPS - group;
+  // Copies CHUNK channels from c on of the tile of image n that begins at (p, q); p is even. The maps
+  // have sizes (C, rows of a kind, W, N), and one row at least: if H is 1, what would be odd ones is
+  // asked of image -1, which is all zeros.
+  static __device__ __forceinline__ void copy(char* to, const TensorMap& even, const TensorMap& odd,
+                                              int c, int p, int q, int n, int H, Barrier* done) {
+#pragma unroll
+    for (int a = 0; a < HEIGHT; ++a)
+      copy_box(to + a * WIDTH * GROUP, a % 2 ? odd : even, done, c, p / 2 + a / 2, q,
+               a % 2 && H == 1 ? -1 : n);
   }
-  __device__ __forceinline__ void next() {  // a round
-    if (groups <= 0) return;
-    const bool there = from && static_cast<unsigned>(h) < static_cast<unsigned>(x.H) &&
-                       static_cast<unsigned>(v) < static_cast<unsigned>(x.W);
-    cp_async<16>(to, there ? from : x.x, there ? 16 : 0);
-    groups -= AT_ONCE;
-    to += AT_ONCE * GROUP;
-    const bool below = j + AT_ONCE >= ACROSS;
-    const int step = below ? AT_ONCE - ACROSS : AT_ONCE;
-    j += step;
-    v += step;
-    h += below;
-    if (from) from += step * right + (below ? down : 0);
+  // Where group (a, v) lies.
+  static __device__ __forceinline__ const char* at(const char* patch, int a, int v) {
+    return patch + (a * WIDTH + v) * GROUP;
+  }
+};
+
+// Places in shared memory that are filled by one thread and used by others, in turn. `full` ends a
+// phase when a place has been filled, `empty` when all warps that use it are done with it.
+template <int PLACES, int BYTES>
+struct Ring {
+  char* places;
+  Barrier *full, *empty;
+  int place = 0;
+  unsigned round = 0;
+
+  static constexpr int SIZE = PLACES * BYTES;
+  __device__ __forceinline__ Ring(char* memory, Barrier* barriers)
+      : places(memory), full(barriers), empty(barriers + PLACES) {}
+  // By one thread, before anything else.
+  __device__ __forceinline__ void init(unsigned warps) const {
+    for (int i = 0; i < PLACES; ++i) {
+      mbarrier_init(full + i, 1);
+      mbarrier_init(empty + i, warps);
+    }
+  }
+  __device__ __forceinline__ char* here() const { return places + place * BYTES; }
+  __device__ __forceinline__ void next() {
+    if (++place < PLACES) return;
+    place = 0;
+    round ^= 1;
+  }
+  // The filling thread: waits until the place may be filled; then its copies end with full[place].
+  __device__ __forceinline__ void fill() const {
+    mbarrier_wait(empty + place, round ^ 1);
+    mbarrier_expect(full + place, BYTES);
+  }
+  // The others: wait until it is there, ...
+  __device__ __forceinline__ void use() const { mbarrier_wait(full + place, round); }
+  // ... and are done with the place before it (back = 1), or with it: a lane for its warp.
+  __device__ __forceinline__ void done(int back) const {
+    const int which = place >= back ? place - back : place - back + PLACES;
+    __syncwarp();  // all lanes are
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(empty + which);
   }
 };

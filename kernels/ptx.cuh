@@ -7,10 +7,16 @@
 #define ON_GPU(...)
 #define ON_HOST(...) __VA_ARGS__
 #define CALLER , SIMT_PLACE
+#define CALLED SIMT_PLACE
+using simt::TensorMap;
 #else
 #define ON_GPU(...) __VA_ARGS__
 #define ON_HOST(...)
 #define CALLER
+#define CALLED
+struct alignas(64) TensorMap {
+  unsigned long long opaque[16];
+};
 __device__ __forceinline__ unsigned shared_address(const void* p) {
   return static_cast<unsigned>(__cvta_generic_to_shared(p));
 }
@@ -150,6 +156,58 @@ __device__ __forceinline__ void cp_async_wait() {
   ON_HOST(simt::copy_wait(KEEP);)
 }
 
+// mbarrier, sm_90: 8 bytes of shared memory that end phase after phase. A phase ends when so many
+// arrivals have come as init says, and all bytes that they expect of copies. Phases have parity 0, 1,
+// 0, ...; what arriving threads have done, and those copies, is there for whoever has waited for the
+// phase. Behind init come show_mbarriers and __syncthreads.
+typedef unsigned long long Barrier;
+__device__ __forceinline__ void mbarrier_init(Barrier* b, unsigned arrivals CALLER) {
+  ON_GPU(asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
+                      :: "r"(shared_address(b)), "r"(arrivals) : "memory");)
+  ON_HOST(simt::mbarrier_init(b, arrivals, SIMT_HERE);)
+}
+__device__ __forceinline__ void show_mbarriers() {
+  ON_GPU(asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");)
+}
+__device__ __forceinline__ void mbarrier_arrive(Barrier* b CALLER) {
+  ON_GPU(asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(shared_address(b)) : "memory");)
+  ON_HOST(simt::mbarrier_arrive(b, 0, SIMT_HERE);)
+}
+__device__ __forceinline__ void mbarrier_expect(Barrier* b, unsigned bytes CALLER) {
+  ON_GPU(asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
+                      :: "r"(shared_address(b)), "r"(bytes) : "memory");)
+  ON_HOST(simt::mbarrier_arrive(b, bytes, SIMT_HERE);)
+}
+// Returns when the phase of this parity has ended: at once, if that was the one before.
+__device__ __forceinline__ void mbarrier_wait(Barrier* b, unsigned parity CALLER) {
+  ON_GPU(asm volatile("{\n.reg .pred done;\n"
+                      "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                      "@!done bra again;\n}" :: "r"(shared_address(b)), "r"(parity) : "memory");)
+  ON_HOST(simt::mbarrier_wait(b, parity, SIMT_HERE);)
+}
+
+// Copies a box of an array to shared memory in the background (TMA, sm_90), and tells the mbarrier
+// its bytes. The map, a __grid_constant__ parameter, tells sizes, strides and the box; numbers have 16
+// bits and the box's rows 64 of them, which lie in 128 bytes, their pieces swizzled as wgmma wants
+// it, from a multiple of 1024 bytes on. (c0, c1, ...) is the box's first element, fastest index
+// first; what is outside the array becomes 0.
+__device__ __forceinline__ void copy_box(void* shared, const TensorMap& map, Barrier* b, int c0,
+                                         int c1, int c2 CALLER) {
+  ON_GPU(asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                      "[%0], [%1, {%3, %4, %5}], [%2];"
+                      :: "r"(shared_address(shared)), "l"(&map), "r"(shared_address(b)), "r"(c0),
+                         "r"(c1), "r"(c2) : "memory");)
+  ON_HOST(const int at[] = {c0, c1, c2}; simt::copy_box(shared, map, b, at, 3, SIMT_HERE);)
+}
+__device__ __forceinline__ void copy_box(void* shared, const TensorMap& map, Barrier* b, int c0,
+                                         int c1, int c2, int c3 CALLER) {
+  ON_GPU(asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                      "[%0], [%1, {%3, %4, %5, %6}], [%2];"
+                      :: "r"(shared_address(shared)), "l"(&map), "r"(shared_address(b)), "r"(c0),
+                         "r"(c1), "r"(c2), "r"(c3) : "memory");)
+  ON_HOST(const int at[] = {c0, c1, c2, c3}; simt::copy_box(shared, map, b, at, 4, SIMT_HERE);)
+}
+
 // wgmma, sm_90a: d (64 x N floats) += a (64 x 16) b (16 x N) by the four warps of a warpgroup, in the
 // background. Both factors lie in shared memory, in rows of 128 bytes whose pieces of 16 bytes are
 // swizzled: piece j of the row at byte 128 i of dynamic shared memory lies at j ^ (i % 8). A factor
@@ -204,9 +262,9 @@ __device__ __forceinline__ void wgmma_commit() {
 }
 // Waits until at most KEEP groups, the latest, are under way.
 template <int KEEP>
-__device__ __forceinline__ void wgmma_wait() {
+__device__ __forceinline__ void wgmma_wait(CALLED) {
   ON_GPU(asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(KEEP) : "memory");)
-  ON_HOST(simt::wgmma_wait(KEEP);)
+  ON_HOST(simt::wgmma_wait(KEEP, SIMT_HERE);)
 }
 // Behind the last wait: the compiler may not read the sums d any earlier.
 template <int N>
@@ -219,6 +277,18 @@ __device__ __forceinline__ void show_to_wgmma() {
   ON_GPU(asm volatile("fence.proxy.async.shared::cta;" ::: "memory");)
 }
 
+// setmaxnreg, sm_90a: from here on a thread of this warpgroup has COUNT registers, a multiple of 8; for
+// all of its warps. What some give up, others may have. For the compiler as well.
+template <int COUNT>
+__device__ __forceinline__ void registers_down_to() {
+  ON_GPU(asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(COUNT));)
+}
+template <int COUNT>
+__device__ __forceinline__ void registers_up_to() {
+  ON_GPU(asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(COUNT));)
+}
+
 #undef ON_GPU
 #undef ON_HOST
 #undef CALLER
+#undef CALLED

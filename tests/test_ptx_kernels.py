@@ -8,7 +8,7 @@ from step_cases import check_steps
 
 from unetcu import kernel
 from unetcu.errors import KernelError
-from unetcu.ops import _conv3x3_gpu
+from unetcu.ops import _conv3x3_variants
 from unetcu.ops.conv3x3 import Conv3x3
 from unetcu.ops.upconv2 import UpConv2
 from unetcu.provers import ladder
@@ -69,14 +69,14 @@ def test_optimizers_and_fill(where):
 @pytest.mark.parametrize("form", ["bf16", "tf32x3"])
 def test_convolution_on_tensor_cores(form, where, monkeypatch):
     """Forward, both gradients and the sums of two shares of the channels."""
-    monkeypatch.setattr(_conv3x3_gpu, "shares", lambda blocks, chunks: min(chunks, 2))
+    monkeypatch.setattr(_conv3x3_variants, "shares", lambda blocks, chunks: min(chunks, 2))
     agrees(of_form(conv3x3_case(1, 3, 4, 40, 40 if form == "bf16" else 20), form), where)
 
 
 def test_convolution_of_many_filters_on_tensor_cores(where, monkeypatch):
     """The kernels for more than 64 filters; with 8, to be quick."""
-    rows = [v for v in _conv3x3_gpu.VARIANTS if v.suffix != "_narrow"]
-    monkeypatch.setattr(_conv3x3_gpu, "VARIANTS", rows)
+    rows = [v for v in _conv3x3_variants.VARIANTS if v.suffix != "_narrow"]
+    monkeypatch.setattr(_conv3x3_variants, "VARIANTS", rows)
     before = set(where.launches)
     agrees(of_form(conv3x3_case(1, 3, 3, 8, 8), "bf16"), where)
     assert {"conv3x3_mma_forward", "conv3x3_mma_backward_x"} <= set(where.launches) - before

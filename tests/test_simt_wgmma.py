@@ -58,5 +58,5 @@ def test_misuse_is_an_error_with_its_line(kernels):
 def test_a_factor_that_is_overwritten_is_a_race():
     checked = unit("wgmma", "checked")
     assert np.array_equal(*product(checked, "mixed_128", checked=True))
-    with pytest.raises(RuntimeError, match=r"which thread .* has read at kernels/wgmma\.cu"):
+    with pytest.raises(RuntimeError, match=r"which thread .* has written at kernels/wgmma\.cu:33"):
         product(checked, "plain_64", fault=3, checked=True)

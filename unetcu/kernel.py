@@ -23,6 +23,7 @@ _ENTRY = re.compile(
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.M)
 _CONSTANT = re.compile(r"^constexpr (?:int|unsigned) (\w+) = ([^;]+);", re.M)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+MAP = "V128"  # NumPy's name for 128 bytes: a map of boxes (device/boxes.py)
 _DTYPES = {
     "float": "float32",
     "double": "float64",
@@ -33,6 +34,7 @@ _DTYPES = {
     "unsigned short": "uint16",
     "long long": "int64",
     "unsigned long long": "uint64",
+    "TensorMap": MAP,
 }
 
 
@@ -143,7 +145,11 @@ def entries(unit: str) -> dict[str, tuple[Param, ...]]:
 
 def _param(where: str, types: dict[str, str], declared: str) -> Param:
     const = re.search(r"\bconst\b", declared) is not None
-    words = re.sub(r"\bconst\b|\b__restrict__\b", " ", declared).replace("*", " * ").split()
+    words = (
+        re.sub(r"\bconst\b|\b__restrict__\b|\b__grid_constant__\b", " ", declared)
+        .replace("*", " * ")
+        .split()
+    )
     kind = " ".join(w for w in words[:-1] if w != "*")
     if kind not in types or words.count("*") > 1:
         raise KernelError(f"{where}: cannot read the parameter {declared.strip()!r}")

@@ -55,6 +55,24 @@ SIMT_API void copy_async(void* shared, const void* global, int bytes, int valid,
 SIMT_API void copy_commit();
 SIMT_API void copy_wait(int keep);
 
+// How copies of boxes see an array of 16-bit numbers: up to four sizes, the first fastest, the bytes
+// from one to the next of the others, and the box that is copied at once. As large as a GPU's own.
+struct alignas(64) TensorMap {
+  const char* base;
+  int rank, box[4], sizes[4];
+  long long strides[4];  // in bytes; strides[0] is 2
+};
+static_assert(sizeof(TensorMap) == 128, "the size of CUtensorMap");
+
+// mbarrier: arrivals, and the bytes of copies told to it, end a phase. Parities: 0 1 0 1 ...
+SIMT_API void mbarrier_init(void* barrier, unsigned arrivals, Place place);
+SIMT_API void mbarrier_arrive(void* barrier, unsigned expected_bytes, Place place);
+SIMT_API void mbarrier_wait(void* barrier, unsigned parity, Place place);
+// A box whose first element is `at`, into rows of 128 bytes, swizzled; zeros outside the sizes. The
+// target is poison until somebody waits for the phase of the barrier that this copy belongs to.
+SIMT_API void copy_box(void* shared, const TensorMap& map, void* barrier, const int* at,
+                       int rank, Place place);
+
 // wgmma, the product of a warpgroup: 64 rows by `columns`, 16 deep, of 16-bit numbers in shared
 // memory, whose places descriptors tell; d: the thread's columns / 2 sums. They are poison from here
 // on, and right behind the wait that covers it; `turned`: rows of A (columns of B) are fastest.
@@ -62,7 +80,7 @@ SIMT_API unsigned shared_offset(const void* address);  // in dynamic shared memo
 SIMT_API void wgmma(void* d, int columns, uint64_t a, uint64_t b, Half format, bool a_turned,
                     bool b_turned, Place place);
 SIMT_API void wgmma_commit();
-SIMT_API void wgmma_wait(int keep);
+SIMT_API void wgmma_wait(int keep, Place place);
 
 // What a kernel module exports, as `simt_module`.
 struct Kernel {

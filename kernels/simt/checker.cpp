@@ -2,7 +2,7 @@
 // have done to the same bytes: is it inside an array of this launch, or shared memory? has anything
 // been written there? does a barrier order it behind the others' uses?
 //
-// What orders two uses of one block: __syncthreads and __syncwarp, nothing else. Uses of two blocks
+// What orders two uses of one block: __syncthreads, __syncwarp, mbarriers, nothing else. Uses of two blocks
 // of a launch are ordered by nothing; only atomics may meet. So a kernel that passes data between
 // blocks through flags and __threadfence is reported (there is none here: a second launch does it).
 // Blocks run one after the other, threads in turns; a race is seen whether or not it did harm.
@@ -53,29 +53,20 @@ void Checker::block_begins(Worker& worker) {
   epoch_ = 0;
   if (!statics_) statics_ = std::make_unique<Shadow>(worker.tls_bytes);
   if (!dynamic_) dynamic_ = std::make_unique<Shadow>(worker.smem_bytes);
-  warps_.resize(worker.warps.size());
-  for (Lanes& warp : warps_)
-    if (warp.now) warp = Lanes();
+  clocks_.begin(static_cast<unsigned>(worker.threads.size()));
 }
 
-void Checker::warp_barrier(unsigned warp, uint32_t mask) {
-  Lanes& order = warps_[warp];
-  ++order.now;
-  uint32_t joined[32] = {};
-  for (int lane = 0; lane < 32; ++lane) {
-    if (!(mask >> lane & 1)) continue;
-    for (int other = 0; other < 32; ++other)
-      joined[other] = std::max(joined[other], order.seen[lane][other]);
-  }
-  for (int lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1) joined[lane] = order.stamp[lane] = order.now;
-  for (int lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1) memcpy(order.seen[lane], joined, sizeof joined);
+void Checker::warp_barrier(unsigned warp, uint32_t mask) { clocks_.meet(warp, mask); }
+void Checker::arrives(const void* barrier, unsigned phase) {
+  clocks_.release(worker_->now->index, barrier, phase);
+}
+void Checker::has_waited(const void* barrier, unsigned phase) {
+  clocks_.acquire(worker_->now->index, barrier, phase);
 }
 
 Moment Checker::now(const Use& use) const {
   const unsigned thread = worker_->now->index;
-  return {epoch_, warps_[thread / 32].stamp[thread % 32],
+  return {epoch_, clocks_.stamp(thread),
           static_cast<uint32_t>(static_cast<const char*>(use.pc) - module_),
           static_cast<uint16_t>(thread)};
 }
@@ -83,8 +74,7 @@ Moment Checker::now(const Use& use) const {
 // Does what `thread` did in this block, at the epoch and stamp of `then`, come before now?
 bool Checker::ordered(const Moment& then, unsigned thread) const {
   const unsigned me = worker_->now->index;
-  return thread == me || then.epoch < epoch_ ||
-         (thread / 32 == me / 32 && warps_[me / 32].seen[me % 32][thread % 32] > then.stamp);
+  return thread == me || then.epoch < epoch_ || clocks_.behind(me, thread, then.stamp);
 }
 
 // The rules for one cell; `offset` is that of its first byte.
@@ -107,7 +97,8 @@ void Checker::check(Cell& c, size_t offset, const Use& use) {
   }
   if (c.lanes && c.read.epoch == epoch_) {
     if (!ordered(c.read, c.read.thread)) race(use, offset, c.read, "read", 0);  // its line is known
-    if (c.other) race(use, offset, c.other_read, "read", 0);
+    if (c.other && !ordered(c.other_read, c.other_read.thread))
+      race(use, offset, c.other_read, "read", 0);
     for (unsigned lane = 0; lane < 32; ++lane) {
       const unsigned thread = c.read.thread / 32 * 32 + lane;
       if (!(c.lanes >> lane & 1) || ordered(c.read, thread)) continue;

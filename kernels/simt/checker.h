@@ -2,6 +2,7 @@
 #pragma once
 #include <string>
 
+#include "clocks.h"
 #include "runtime.h"
 #include "shadow.h"
 #include "watch.h"
@@ -14,6 +15,8 @@ class Checker : public Watch {
   void block_ends() override {}
   void barrier() override { ++epoch_; }
   void warp_barrier(unsigned warp, uint32_t mask) override;
+  void arrives(const void* barrier, unsigned phase) override;
+  void has_waited(const void* barrier, unsigned phase) override;
   void access(const void* address, size_t bytes, unsigned how, const void* pc) override;
   void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                    const void* pc) override;
@@ -34,11 +37,6 @@ class Checker : public Watch {
     const char *base, *end;
     bool writable;
     std::unique_ptr<Shadow> shadow;  // where writable
-  };
-  struct Lanes {  // the __syncwarps of one warp, numbered from 1
-    uint32_t now = 0;
-    uint32_t stamp[32] = {};     // each lane's last one
-    uint32_t seen[32][32] = {};  // [i][j]: the last one of lane j that lane i is ordered behind
   };
 
   Moment now(const Use& use) const;
@@ -69,7 +67,7 @@ class Checker : public Watch {
   const char* module_ = nullptr;  // where the kernel's machine code lies
   uint32_t serial_ = 0, epoch_ = 0;
   std::vector<unsigned long long> blocks_;  // the number in the grid of each block, by serial - 1
-  std::vector<Lanes> warps_;
+  Clocks clocks_;
   std::vector<Extent> extents_;
   std::unique_ptr<Shadow> statics_, dynamic_;
 };

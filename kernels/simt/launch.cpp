@@ -88,11 +88,12 @@ bool run_block(Worker& w) {
   }
   w.live = count;
   w.arrived = w.yes = 0;
+  w.barriers.clear();
   poison_shared(w);
   if (w.watch) w.watch->block_begins(w);
   run_threads(w);
   if (w.error.empty()) {
-    const std::string overrun = trespass(w);
+    const std::string overrun = trespass(w) + left_behind(w);
     if (!overrun.empty())
       w.error = std::string(w.launch->kernel->name) + ": block (" + std::to_string(w.block.x) +
                 "," + std::to_string(w.block.y) + "," + std::to_string(w.block.z) + "): " + overrun;

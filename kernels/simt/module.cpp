@@ -131,8 +131,8 @@ class Module {
     if (checked && profile) refuse(name, "checked and profile exclude each other");
 
     Arrays arrays(guard_of(name, guard));
-    struct alignas(8) Value {
-      char bytes[8];
+    struct alignas(64) Value {
+      char bytes[sizeof(TensorMap)];
     };
     const size_t count = strlen(l.kernel->types);
     if (args.size() != count)
@@ -181,6 +181,7 @@ class Module {
                    bool checked, Arrays& arrays, char* value) {
     const std::string kernel = l.kernel->name;
     const char type = l.kernel->types[i], passing = l.kernel->passing[i];
+    if (type == 'M') return take_map(l, called, given, checked, arrays, value);
     const bool is_array = py::isinstance<py::array>(given);
     if (is_array != (passing != 'v') || !py::hasattr(given, "dtype"))
       refuse(kernel, called + " must be a NumPy " + (passing == 'v' ? "scalar" : "array"));
@@ -192,8 +193,15 @@ class Module {
       memcpy(value, array.data(), array.itemsize());
       return;
     }
+    char* base = add(l, array, type, passing == 'w', called, checked, arrays);
+    memcpy(value, &base, sizeof base);
+  }
+
+  // Where the kernel finds an array.
+  static char* add(Launch& l, const py::array& array, char type, bool writable,
+                   const std::string& called, bool checked, Arrays& arrays) {
+    const std::string kernel = l.kernel->name;
     if (!(array.flags() & py::array::c_style)) refuse(kernel, called + " is not contiguous");
-    const bool writable = passing == 'w';
     if (writable && !array.writeable()) refuse(kernel, called + " is read-only");
     char* data = static_cast<char*>(const_cast<void*>(array.data()));
     const size_t bytes = array.nbytes();
@@ -203,10 +211,33 @@ class Module {
     } catch (const std::runtime_error& trouble) {
       refuse(kernel, trouble.what());
     }
-    memcpy(value, &base, sizeof base);
     // An output as device.empty has left it. Not so an input of integers: labels may all be -1.
     const bool uninitialised = checked && writable && bytes && all_poison(base, base + bytes);
     l.arrays.push_back({base, base + bytes, writable, called, type, uninitialised});
+    return base;
+  }
+
+  // A map of boxes: (array, first element, sizes, strides in elements, box); see device/boxes.py.
+  static void take_map(Launch& l, const std::string& called, const py::handle& given, bool checked,
+                       Arrays& arrays, char* value) {
+    const auto parts = py::cast<py::tuple>(given);
+    const auto array = py::cast<py::array>(parts[0]);
+    const auto start = py::cast<long long>(parts[1]);
+    const auto sizes = py::cast<std::vector<int>>(parts[2]);
+    const auto strides = py::cast<std::vector<long long>>(parts[3]);
+    const auto box = py::cast<std::vector<int>>(parts[4]);
+    TensorMap map{};
+    map.rank = static_cast<int>(sizes.size());
+    if (array.itemsize() != 2 || map.rank < 2 || map.rank > 4 || strides.size() != sizes.size() ||
+        box.size() != sizes.size() || strides[0] != 1 || sizes[0] % 8 || box[0] != 64)
+      refuse(l.kernel->name, called + " is no map of boxes of 64 16-bit numbers");
+    map.base = add(l, array, letter(array.dtype()), false, called, checked, arrays) + 2 * start;
+    for (int d = 0; d < map.rank; ++d) {
+      map.sizes[d] = sizes[d];
+      map.strides[d] = 2 * strides[d];
+      map.box[d] = box[d];
+    }
+    memcpy(value, &map, sizeof map);
   }
 
   const ModuleTable* table_;

@@ -32,6 +32,8 @@ class Profiler : public Watch {
   void block_ends() override { flush(); }
   void barrier() override { flush(); }
   void warp_barrier(unsigned warp, uint32_t mask) override;
+  void arrives(const void*, unsigned) override {}
+  void has_waited(const void*, unsigned) override {}
   void access(const void* address, size_t bytes, unsigned how, const void* pc) override;
   void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                    const void* pc) override;

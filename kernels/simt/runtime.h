@@ -59,6 +59,22 @@ struct Copy {  // a cp.async that has not landed
   const void* pc;
 };
 
+struct BoxCopy {  // of a box that has not landed
+  char* target;
+  TensorMap map;
+  int at[4];
+  unsigned by;  // the thread
+  const void* pc;
+};
+struct Barrier {  // an mbarrier, and what is on its way to it
+  const void* address;
+  unsigned arrivals, left;  // of a phase; those still to come
+  long long bytes;          // still to come
+  unsigned phase;           // the number of the one that goes on
+  uint32_t waiting[MOST_WARPS];
+  std::vector<BoxCopy> copies;
+};
+
 struct Product {  // a wgmma that has not been done
   float* d;
   int columns;
@@ -165,6 +181,8 @@ struct Worker {
   uint32_t waiting[MOST_WARPS];
   const Thread* first;  // to arrive
 
+  std::vector<Barrier> barriers;  // mbarriers of the running block
+
   void* main_context;
   std::vector<char*> stacks, spare;  // all, and those not in use
 };
@@ -188,6 +206,10 @@ void lay_out_shared(Worker& worker);  // for a launch
 void poison_shared(Worker& worker);   // for a block
 std::string trespass(const Worker& worker);  // behind a block: what was overrun, or ""
 bool in_shared(const Worker& worker, const void* address, size_t bytes);
+
+// boxes.cpp
+std::string left_behind(const Worker& worker);  // behind a block: a copy that nobody waited for, or ""
+
 Launch::Statics find_statics(const ModuleTable& table);
 
 inline bool on_stack(const Worker& worker, const void* address) {

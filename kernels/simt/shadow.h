@@ -9,10 +9,10 @@
 
 namespace simt {
 // When a thread did something. Two things of one block are ordered if they were done by the same
-// thread, if a __syncthreads lies between, or if a chain of __syncwarps does.
+// thread, if a __syncthreads lies between, or if a chain of __syncwarps and mbarriers does (clocks.h).
 struct Moment {
   uint32_t epoch;   // how many __syncthreads the block had behind it
-  uint32_t stamp;   // the number of the thread's last __syncwarp, counted in its warp
+  uint32_t stamp;   // the number of the thread's last event in clocks.h, counted in its warp
   uint32_t pc;      // where: an offset in the module
   uint16_t thread;  // its number in the block
 };
@@ -25,7 +25,7 @@ struct Cell {
   Moment write, read;      // the last ones
   Moment other_read;       // by another thread than `read`, since the same __syncthreads; ...
   Moment earlier;
-  bool other;              // ... of another warp: only a __syncthreads orders a write behind both
+  bool other;              // ... the last one of another warp: of several, the others are forgotten
   bool written;            // `write` means something; `lanes` says it for reads
   bool earlier_wrote;      // else it has only read
   bool atomic;             // `write` was atomic; so were those before it that it is not ordered

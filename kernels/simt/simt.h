@@ -18,6 +18,7 @@
 #define __constant__
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
+#define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 // A block never leaves its OS thread: one variable per OS thread is one per block.
 #define __shared__ thread_local
@@ -34,6 +35,7 @@ struct Type;
 SIMT_TYPE(float, 'f') SIMT_TYPE(double, 'd') SIMT_TYPE(int, 'i') SIMT_TYPE(unsigned, 'I')
 SIMT_TYPE(signed char, 'b') SIMT_TYPE(unsigned char, 'B') SIMT_TYPE(short, 'h')
 SIMT_TYPE(unsigned short, 'H') SIMT_TYPE(long long, 'q') SIMT_TYPE(unsigned long long, 'Q')
+SIMT_TYPE(TensorMap, 'M')
 #undef SIMT_TYPE
 
 template <class P>

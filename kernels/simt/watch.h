@@ -25,10 +25,13 @@ class Watch {
   // Every lane of `mask` has come to a __syncwarp of this warp. (Shuffles and votes order no
   // memory and are not told.)
   virtual void warp_barrier(unsigned warp, uint32_t mask) = 0;
+  // The running thread arrives at an mbarrier, in this phase; or has waited for the end of it.
+  virtual void arrives(const void* barrier, unsigned phase) = 0;
+  virtual void has_waited(const void* barrier, unsigned phase) = 0;
   // The running thread touches memory; pc lies behind the call in the kernel's machine code.
   virtual void access(const void* address, size_t bytes, unsigned use, const void* pc) = 0;
-  // A cp.async from `source` (the first `valid` bytes; the rest is zeros) is issued, and is waited
-  // for, by the running thread.
+  // A cp.async from `source` (the first `valid` bytes; the rest is zeros), or a row of a box, is
+  // issued by the running thread; and lands, which it has caused.
   virtual void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                            const void* pc) = 0;
   virtual void copy_lands(void* target, size_t bytes, const void* source, size_t valid,

@@ -1,16 +1,18 @@
 // wgmma.cpp: Hopper's matrix product of a warpgroup, whose factors lie in shared memory.
 //
-// It is asynchronous, so it is done as late as allowed: at the wait that covers it. Until then its
-// sums are poison, and what is written meanwhile over its factors is what it multiplies. Each thread
-// does its own part of D; how factors lie is laid down in the PTX ISA under "Matrix Descriptor
-// Format" and "Shared Memory Matrix Layout", of which there is the one with 128-byte swizzling here.
+// It is asynchronous, so it is done as late as allowed: at the wait that covers it, for which a warp
+// comes together. Until then its sums are poison, and what is written meanwhile over its factors is
+// what it multiplies. Each warp does its own 16 rows of D; how factors lie is laid down in the PTX ISA
+// under "Matrix Descriptor Format" and "Shared Memory Matrix Layout", of which there is the one with
+// 128-byte swizzling here.
 #include <string.h>
 
-#include "runtime.h"
+#include "warp.h"
 
 namespace simt {
 namespace {
 constexpr int DEPTH = 16, ROW = 128;  // numbers a product adds up; bytes of a row of the layout
+constexpr int MOST_COLUMNS = 256;
 
 float widened(uint16_t half, Half format) {
   uint32_t bits = static_cast<uint32_t>(half) << 16;
@@ -60,23 +62,68 @@ float element(Worker& w, const Factor& f, int i, int k, const Product& p) {
   return widened(half, p.format);
 }
 
-// The thread's part of D: rows 16 warp + lane / 4 and 8 below, columns 8 j + 2 (lane % 4) and the next.
-void multiply(Worker& w, const Product& p, float* sums) {
-  const int t = w.now->index % 128, lane = t % 32;
+// The warp's part of D: row i lies with lanes 4 (i % 8) to 4 (i % 8) + 3, of which each has columns
+// 8 j + 2 (lane % 4) and the next.
+void multiply(Worker& w, unsigned warp, const Product& p, float* const (&sums)[WARP]) {
   const Factor a(p.a, p.a_turned, p.place), b(p.b, p.b_turned, p.place);
-  float row[2][DEPTH];
-  for (int below = 0; below < 2; ++below)
-    for (int k = 0; k < DEPTH; ++k)
-      row[below][k] = element(w, a, t / 32 * 16 + lane / 4 + 8 * below, k, p);
-  for (int j = 0; j < p.columns / 8; ++j)
-    for (int e = 0; e < 2; ++e) {
-      float column[DEPTH];
-      for (int k = 0; k < DEPTH; ++k) column[k] = element(w, b, 8 * j + lane % 4 * 2 + e, k, p);
-      for (int below = 0; below < 2; ++below) {
-        float& sum = sums[4 * j + 2 * below + e];
-        for (int k = 0; k < DEPTH; ++k) sum += row[below][k] * column[k];
-      }
+  float columns[DEPTH][MOST_COLUMNS];
+  for (int k = 0; k < DEPTH; ++k)
+    for (int j = 0; j < p.columns; ++j) columns[k][j] = element(w, b, j, k, p);
+  for (int i = 0; i < 16; ++i) {
+    float row[MOST_COLUMNS];
+    float* const* lanes = sums + i % 8 * 4;
+    for (int j = 0; j < p.columns; ++j) row[j] = lanes[j % 8 / 2][j / 8 * 4 + i / 8 * 2 + j % 2];
+    for (int k = 0; k < DEPTH; ++k) {
+      const float factor = element(w, a, static_cast<int>(warp) % 4 * 16 + i, k, p);
+      for (int j = 0; j < p.columns; ++j) row[j] += factor * columns[k][j];
     }
+    for (int j = 0; j < p.columns; ++j) lanes[j % 8 / 2][j / 8 * 4 + i / 8 * 2 + j % 2] = row[j];
+  }
+}
+
+Sums* sums_of(Thread& t, const float* d) {
+  for (Sums& s : t.sums)
+    if (s.d == d) return &s;
+  return nullptr;
+}
+
+bool same(const Product& p, const Product& q) {
+  return p.a == q.a && p.b == q.b && p.columns == q.columns && p.format == q.format &&
+         p.a_turned == q.a_turned && p.b_turned == q.b_turned && p.group == q.group;
+}
+
+// Does the products that all lanes wait for, and hands out the sums that are complete.
+void finish(Warp& warp, Meeting& m) {
+  Worker& w = *current;
+  if (m.here != ~0u)
+    fail("%s at %s:%d needs all 32 lanes of a warp; there are 0x%08x", m.what, m.place.file,
+         m.place.line, m.here);
+  Thread* lanes = &w.threads[warp.index * WARP];
+  const unsigned keep = *static_cast<int*>(warp.operands[0]);
+  size_t done = 0;
+  for (; done < lanes->products.size(); ++done) {
+    const Product& p = lanes->products[done];
+    if (p.group + keep >= lanes->product_groups) break;
+    float* sums[WARP];
+    for (unsigned i = 0; i < WARP; ++i) {
+      if (done >= lanes[i].products.size() || !same(lanes[i].products[done], p))
+        fail("wgmma at %s:%d: the lanes of a warp do not multiply the same", p.place.file,
+             p.place.line);
+      sums[i] = sums_of(lanes[i], lanes[i].products[done].d)->values.data();
+    }
+    multiply(w, warp.index, p, sums);
+  }
+  for (unsigned i = 0; i < WARP; ++i) {
+    Thread& t = lanes[i];
+    t.products.erase(t.products.begin(), t.products.begin() + static_cast<long>(done));
+    for (size_t s = t.sums.size(); s-- > 0;) {
+      bool used = false;
+      for (const Product& p : t.products) used |= p.d == t.sums[s].d;
+      if (used) continue;
+      memcpy(t.sums[s].d, t.sums[s].values.data(), t.sums[s].values.size() * sizeof(float));
+      t.sums.erase(t.sums.begin() + static_cast<long>(s));
+    }
+  }
 }
 }  // namespace
 
@@ -92,9 +139,7 @@ void wgmma(void* d, int columns, uint64_t a, uint64_t b, Half format, bool a_tur
            Place place) {
   Thread& t = *current->now;
   const size_t count = columns / 2;
-  Sums* mine = nullptr;
-  for (Sums& s : t.sums)
-    if (s.d == d) mine = &s;
+  const Sums* mine = sums_of(t, static_cast<float*>(d));
   if (!mine) {
     const float* values = static_cast<const float*>(d);
     t.sums.push_back({static_cast<float*>(d), std::vector<float>(values, values + count)});
@@ -110,23 +155,5 @@ void wgmma(void* d, int columns, uint64_t a, uint64_t b, Half format, bool a_tur
 
 void wgmma_commit() { ++current->now->product_groups; }
 
-void wgmma_wait(int keep) {
-  Worker& w = *current;
-  Thread& t = *w.now;
-  size_t done = 0;
-  for (; done < t.products.size(); ++done) {
-    const Product& p = t.products[done];
-    if (p.group + keep >= t.product_groups) break;
-    for (Sums& s : t.sums)
-      if (s.d == p.d) multiply(w, p, s.values.data());
-  }
-  t.products.erase(t.products.begin(), t.products.begin() + done);
-  for (size_t i = t.sums.size(); i-- > 0;) {
-    bool used = false;
-    for (const Product& p : t.products) used |= p.d == t.sums[i].d;
-    if (used) continue;
-    memcpy(t.sums[i].d, t.sums[i].values.data(), t.sums[i].values.size() * sizeof(float));
-    t.sums.erase(t.sums.begin() + static_cast<long>(i));
-  }
-}
+void wgmma_wait(int keep, Place place) { meet(~0u, "wgmma.wait_group", place, &keep, finish); }
 }  // namespace simt

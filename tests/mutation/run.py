@@ -37,7 +37,7 @@ from step_cases import check_steps  # noqa: E402
 
 from unetcu import kernel, simtbuild  # noqa: E402
 from unetcu.device import simt  # noqa: E402
-from unetcu.ops import _conv3x3_gpu  # noqa: E402
+from unetcu.ops import _conv3x3_variants  # noqa: E402
 from unetcu.provers.judge import judge, run  # noqa: E402
 
 ONE_AT_A_TIME = threading.Lock()
@@ -66,9 +66,9 @@ def _passes(unit: str, modes: list[str], modules: dict[str, Path]) -> bool:
     simt.load = lambda u, build: (
         simt.load_file(str(modules[build])) if u == unit else whole(u, build)
     )
-    _conv3x3_gpu.STUDY -= {stem}
+    _conv3x3_variants.STUDY -= {stem}
     if stem.endswith("_w"):  # slabs of several tiles
-        _conv3x3_gpu.BLOCKS = 1
+        _conv3x3_variants.BLOCKS = 1
     for mode in modes:
         where = simt.Simt(mode.split(","))
         try:

@@ -6,8 +6,8 @@ from check import check_op, integers, run, same
 
 from unetcu.autograd import Tensor
 from unetcu.kernel import constants, entries
-from unetcu.ops import _conv3x3_gpu as module
-from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, chosen, slabs
+from unetcu.ops import _conv3x3_variants as module
+from unetcu.ops._conv3x3_variants import FFMA, VARIANTS, chosen, slabs
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 
 pytestmark = pytest.mark.usefixtures("exact_form")

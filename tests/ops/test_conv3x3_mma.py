@@ -9,8 +9,9 @@ from halves import MMA, run_form, same_bits, tensors, within
 from unetcu.autograd import no_grad
 from unetcu.device import device
 from unetcu.kernel import entries, formats
-from unetcu.ops import _conv3x3_gpu as module
-from unetcu.ops._conv3x3_gpu import FFMA, VARIANTS, WGMMA, WGMMA_W, chosen, shares, tile_of
+from unetcu.ops import _conv3x3_tma as tma
+from unetcu.ops import _conv3x3_variants as module
+from unetcu.ops._conv3x3_variants import FFMA, VARIANTS, WGMMA, WGMMA_W, chosen, shares, tile_of
 from unetcu.ops._fused import Pair, Pooled
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 from unetcu.ops.crop_concat import crop_concat
@@ -111,6 +112,17 @@ def test_every_variant_at_the_edges_of_its_tile(variant, on, form, take, rng):
     agree(on, rng, form, 2, h + 1, max(w - 1, 1), piece, tile.c + piece, [True])
 
 
+@pytest.mark.parametrize(
+    ("row", "on", "form"), [p for v in ROWS for p in everywhere(v) if v.stem == WGMMA]
+)
+def test_a_block_makes_tile_after_tile(row, on, form, take, rng, monkeypatch):
+    """Fewer and more of them than a block has places in shared memory."""
+    take(row)
+    monkeypatch.setattr(tma, "MULTIPROCESSORS", 2)
+    agree(on, rng, form, 3, 19, 20, 80, 72, [True])
+    agree(on, rng, form, 1, 40, 6, 72, 8, [False])
+
+
 @pytest.mark.parametrize(("on", "form"), PLACES)
 def test_shares_of_the_channels_add_up(on, dealt, form, rng):
     piece = 16 // FORMS[form].itemsize
@@ -184,6 +196,9 @@ def test_the_pool_of_the_epilogue_is_that_of_maxpool2(on, form, K, asked, rng, m
     """Whole numbers tie often, and a few are NaN."""
     monkeypatch.setenv("UNETCU_VARIANT", asked)
     monkeypatch.setattr(module, "shares", lambda blocks, chunks: 1)
+    pools = {8: "_narrow", 72: ""}[K]  # of Hopper's tiles two cannot
+    rows = [v for v in VARIANTS if v.stem != WGMMA or v.suffix == pools]
+    monkeypatch.setattr(module, "VARIANTS", rows)
     arrays = integers(rng, 2, 20, 36, 8), integers(rng, 3, 3, 8, K), integers(rng, K)
     arrays[0][1, 9, 5, 3] = arrays[0][0, 1, 30, 0] = np.nan
     dy = integers(rng, 2, 9, 17, K)

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 from ..errors import DeviceError, KernelError
 from ..kernel import source, suffix
 from . import nvrtc
+from .boxes import Boxes, encoded
 from .captured import Inputs
 from .cpu import Fetched
 from .cudastreams import Capture, OnTheWay, StagedInputs
@@ -121,7 +122,11 @@ class Cuda(Gpu):
             function = self._functions.get(name) or self._load(*name)
             if call.shared > PLAIN_SHARED:
                 function.max_dynamic_shared_size_bytes = call.shared
-            function(call.grid, call.block, tuple(call.args), shared_mem=call.shared)
+            args = tuple(self._encoded(a) if isinstance(a, Boxes) else a for a in call.args)
+            function(call.grid, call.block, args, shared_mem=call.shared)
+
+    def _encoded(self, boxes: Boxes) -> np.ndarray:
+        return encoded(boxes, self._address(boxes.array))
 
     does_without_graphs = True  # what a driver cannot capture it can still run
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import KernelError
-from ..kernel import Param
+from ..kernel import MAP, Param
 from .arguments import BLOCK_LIMITS, GRID_LIMITS, dimensions, number, signature, unit_for
+from .boxes import Boxes, of_boxes
 from .captured import Captured, Inputs, Work
 from .cpu import Fetched, portable
 from .nan import look
@@ -227,7 +228,7 @@ class Gpu:
         if self.debug:
             look(self, entry, parameters, ready, before=True)
         if self.work is not None:
-            self.work.use(ready)
+            self.work.use(of_boxes(a) for a in ready)
         self._submit(Call(unit, entry, grids, blocks, ready, shared))
         if self.debug:
             self.synchronize()
@@ -242,19 +243,24 @@ class Gpu:
             )
         ready = []
         for p, a in zip(parameters, args, strict=True):
-            if not p.pointer:
+            if not p.pointer and p.dtype != MAP:
                 ready.append(number(entry, p, a))
                 continue
+            if isinstance(a, Boxes) == p.pointer:
+                raise KernelError(
+                    f"{entry}: {p.name} must be {'an array' if p.pointer else 'Boxes'}"
+                )
+            given, a = a, of_boxes(a)
             if not self.owns(a):
                 raise KernelError(
                     f"{entry}: {p.name} must be an array on {self.name}, got {type(a).__name__}"
                 )
-            if a.dtype != p.dtype or not a.flags.c_contiguous:
+            if (p.pointer and a.dtype != p.dtype) or not a.flags.c_contiguous:
                 raise KernelError(
                     f"{entry}: {p.name} must be a contiguous {p.dtype} array, "
                     f"got {a.dtype} of shape {a.shape} with strides {a.strides}"
                 )
             if self._address(a) % ALIGNMENT:
                 raise KernelError(f"{entry}: {p.name} does not start at a multiple of 16 bytes")
-            ready.append(a)
+            ready.append(given)
         return ready

@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike
 from .. import threads
 from ..errors import DeviceError, KernelError
 from ..kernel import entries
+from .boxes import Boxes, of_boxes, replaced
 from .cpu import portable
 from .gpu import Call, Gpu
 
@@ -41,6 +42,13 @@ class SimtArray(np.ndarray):
             f"NumPy's {func.__name__} on an array of the simt device; only kernels may compute "
             "there. device.get(array) gives a NumPy array"
         )
+
+
+def _plain(given: Any) -> Any:
+    """An argument of a launch as the runtime wants it."""
+    if isinstance(given, Boxes):
+        return tuple(given._replace(array=_plain(given.array)))
+    return given.view(np.ndarray) if isinstance(given, SimtArray) else given
 
 
 class _Memory:
@@ -132,7 +140,10 @@ class Simt(Gpu):
         if self._steps is None:
             self._start(call)
             return
-        args = [self._lasting(a) if isinstance(a, SimtArray) else a for a in call.args]
+        args = [
+            replaced(a, self._lasting(of_boxes(a))) if isinstance(of_boxes(a), SimtArray) else a
+            for a in call.args
+        ]
         self._steps.append(functools.partial(self._start, call._replace(args=args)))
 
     def _lasting(self, array: SimtArray) -> SimtArray:
@@ -188,7 +199,7 @@ class Simt(Gpu):
         for p, a in zip(parameters, call.args, strict=True):
             if p.pointer and not p.const and not a.flags.writeable:
                 raise KernelError(f"{call.entry} writes to {p.name}, which is read-only")
-        plain = [a.view(np.ndarray) if isinstance(a, SimtArray) else a for a in call.args]
+        plain = [_plain(a) for a in call.args]
         names = [p.name for p in parameters]
         loaded = load(call.unit, self._build)
         try:

@@ -8,7 +8,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..device import Gpu
 from ..errors import UsageError
-from ..ops._conv3x3_gpu import studied
+from ..ops._conv3x3_variants import studied
 from ..ops.cast import cast
 from ..optim import SGD, AdamW
 from ..parameters import Parameters
