@@ -26,7 +26,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `python -m bench.compile_table`
 
 from gpu_nets import Case, ours
-from gpu_sides import tried
+from gpu_sides import tried, variants
 from launches import made_by
 from turns import head, line
 
@@ -106,7 +106,7 @@ def dynamic() -> dict[tuple[str, str], tuple[int, int]]:
     """(unit, entry) -> (threads, bytes of dynamic shared memory), as a network launches it."""
     case, found = Case("training step", 60, 1, 1, 128), {}
     for precision in FORMS:
-        for variant in ("", ",".join(s for s in kernel.stems() if "wgmma" in s)):
+        for variant in variants(precision, 90, tiles=True):
             for base in (64, 128):
                 with tried(variant):
                     made = made_by(lambda where, b=base, p=precision: ours(

@@ -62,7 +62,7 @@ def _case(stage: Stage, case: Case, precision: str) -> Iterator[Row]:
     plain = case.kind != CONV or case.first
     own = ours(case, given, mine.where, precision, sets)
     sides: list[tuple[str, str, Any, dict[str, Job]]] = []
-    for v in [""] if plain else variants(precision, stage.architecture):
+    for v in [""] if plain else variants(precision, stage.architecture, tiles=True):
         jobs = {name: Job(within(v, j.work), within(v, j.result)) for name, j in own.items()}
         sides.append((f"{US} {v}".strip(), precision, mine, jobs))
     if peer is not None:

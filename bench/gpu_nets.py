@@ -19,7 +19,6 @@ from rows import NOT_TIMED, US, Row, of_times
 from turns import repeated, take_turns
 
 from unetcu.autograd import Tensor, no_grad
-from unetcu.ops.softmax_loss import softmax_loss
 from unetcu.optim import SGD, Scaling
 from unetcu.tiles import output_size
 from unetcu.unet import UNet
@@ -94,10 +93,10 @@ def ours(case: Case, where: Any, precision: str, drops: bool = True) -> Run:
     when = Tensor(np.array([0, 1], np.uint32), where) if drops else None
     optimizer = SGD(net.parameters, RATE)
     scaling = Scaling(optimizer) if precision == "fp16" else None
-    one = scaling.scale if scaling else where.put(np.ones((), np.float32))
+    one = Tensor.wrap(scaling.scale if scaling else where.put(np.ones((), np.float32)), where)
 
     def step() -> Any:
-        loss = softmax_loss(net(x, when), t, w)
+        loss = net.loss(x, t, w, when, one)
         net.parameters.forget_gradients()
         loss.backward(one)
         if scaling:

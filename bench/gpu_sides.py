@@ -21,7 +21,7 @@ from turns import repeated, take_turns
 
 from unetcu.device import Gpu, device
 from unetcu.kernel import formats, needs
-from unetcu.ops._conv3x3_variants import STUDY
+from unetcu.ops._conv3x3_variants import QUICKEST, STUDY, VARIANTS
 
 Work = Callable[[], object]
 GRAPH, EAGER = "graph", "eager"
@@ -197,11 +197,13 @@ def variant_of(who: str) -> str:
     return who.removeprefix(US).strip() if ours_is(who) else ""
 
 
-def variants(form: str, architecture: int | None) -> list[str]:
-    """What UNETCU_VARIANT is set to: nothing, and the kernels that are taken only if asked for."""
+def variants(form: str, architecture: int | None, tiles: bool = False) -> list[str]:
+    """What UNETCU_VARIANT is set to: nothing, and the kernels that are taken only if asked for;
+    tiles: and each of those that make the same bits."""
     fitting = [s for s in sorted(STUDY) if form in formats(s)]
     fitting = [s for s in fitting if needs(f"{s}:{form}")[0] == architecture]
-    return ["", ",".join(fitting)] if fitting else [""]
+    each = dict.fromkeys(v.name for v in VARIANTS if tiles and v.stem in QUICKEST & {*fitting})
+    return ["", ",".join(fitting), *each] if fitting else [""]
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class Notes(Gpu):
         """Whether it is an array at all."""
         return isinstance(array, np.ndarray)
 
-    def _address(self, array: Any) -> int:  # noqa: ARG002
+    def address(self, array: Any) -> int:  # noqa: ARG002
         return 0
 
     def _start(self, call: Call) -> None:

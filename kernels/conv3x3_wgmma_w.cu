@@ -18,6 +18,8 @@
 //          reads 4 KiB of shared memory in the 32 clocks it takes: all of its 128 bytes a clock, and
 //          that is the limit. (No time was measured yet.)
 // Slabs    as in conv3x3_mma_w.cu; summed by conv3x3_sum_slabs.
+// NaN      Beyond the right and the lower edge dy is 0 and x is what is there: a NaN of x at those
+//          edges reaches all taps, not just those that see it.
 //
 // Launched by unetcu/ops/conv3x3.py. Tested by tests/ops/test_conv3x3_mma.py.
 #include "bands.cuh"

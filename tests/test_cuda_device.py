@@ -68,7 +68,7 @@ def test_arrays_go_there_and_back(launched, rng):
     again = device.put(there)
     there.view(np.ndarray)[...] = 0
     assert np.array_equal(device.get(again), values)
-    assert device._address(there) == there.ctypes.data
+    assert device.address(there) == there.ctypes.data
 
 
 def test_copy_converts_from_numpy_only(launched):
@@ -91,3 +91,14 @@ def test_debug_fills_new_memory_with_nan(launched, monkeypatch):
     monkeypatch.setenv("UNETCU_DEBUG", "1")
     assert np.isnan(Cuda().empty((4,)).get()).all()
     assert Cuda().empty((4,), np.int32).get().tolist() == [-1] * 4
+
+
+def test_a_gpu_admits_what_its_architecture_has(launched):
+    where = Cuda(0)  # of capability 9.0
+    assert where.admits("conv3x3_wgmma:bf16")
+    assert where.admits("conv3x3_mma:bf16")
+    for capability, mma, wgmma in (("75", False, False), ("80", True, False), ("120", True, False)):
+        where._card.compute_capability = capability  # as CuPy has it: a string
+        assert where.admits("conv3x3_mma:bf16") is mma
+        assert where.admits("conv3x3_wgmma:bf16") is wgmma
+        assert where.admits("conv3x3")

@@ -39,7 +39,7 @@ class Recorder(Gpu):
     def owns(self, array):
         return isinstance(array, np.ndarray)
 
-    def _address(self, array):
+    def address(self, array):
         return array.ctypes.data
 
     def _start(self, call):

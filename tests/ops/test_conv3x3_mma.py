@@ -3,66 +3,19 @@
 import numpy as np
 import pytest
 from check import integers
-from gpus import CUDA
-from halves import MMA, run_form, same_bits, tensors, within
+from convs import PLACES, ROWS, agree, asked_for, everywhere, exact, taken
+from halves import run_form, same_bits, tensors, within
 
 from unetcu.autograd import no_grad
 from unetcu.device import device
-from unetcu.kernel import entries, formats
-from unetcu.ops import _conv3x3_tma as tma
+from unetcu.kernel import entries
 from unetcu.ops import _conv3x3_variants as module
-from unetcu.ops._conv3x3_variants import FFMA, VARIANTS, WGMMA, WGMMA_W, chosen, shares, tile_of
+from unetcu.ops._conv3x3_variants import VARIANTS, WGMMA, WGMMA_W, chosen, shares, tile_of
 from unetcu.ops._fused import Pair, Pooled
 from unetcu.ops.conv3x3 import Conv3x3, conv3x3
 from unetcu.ops.crop_concat import crop_concat
 from unetcu.ops.maxpool2 import maxpool2
 from unetcu.precision import FORMS, floats, stored
-
-# The order of threads and the form have nothing to do with each other: not every pair is tried.
-PLACES = [
-    *(("simt:guard", form) for form in MMA),
-    *(("simt:reverse,guard-before", form) for form in ("bf16", "tf32x3")),
-    ("simt:shuffled", "fp16"),
-    *(pytest.param("cuda", form, marks=CUDA.marks) for form in MMA),
-]
-ROWS = [v for v in VARIANTS if v.stem != FFMA]
-
-
-def everywhere(row):
-    """(row, on, form) wherever that row has a kernel."""
-    found = []
-    for place in PLACES:
-        on, form = getattr(place, "values", place)
-        marks = getattr(place, "marks", ())
-        if form in formats(row.stem):
-            name = f"{row.stem}{row.suffix}-{row.what}-{on}-{form}"
-            found.append(pytest.param(row, on, form, marks=marks, id=name))
-    return found
-
-
-def asked_for(*stems):
-    """(UNETCU_VARIANT, on, form) wherever that stem has the form; "": whatever is usual."""
-    found = []
-    for stem in stems:
-        for place in PLACES:
-            on, form = getattr(place, "values", place)
-            if not stem or form in formats(stem):
-                marks = getattr(place, "marks", ())
-                found.append(pytest.param(stem, on, form, marks=marks, id=f"{stem}-{on}-{form}"))
-    return found
-
-
-@pytest.fixture
-def take(monkeypatch):
-    """take(row): it is the one that is taken for what it does."""
-
-    def made_first(row):
-        others = tuple(v for v in VARIANTS if v.what != row.what or v.stem == FFMA)
-        first = row._replace(fits=lambda C, K: True)
-        monkeypatch.setattr(module, "VARIANTS", (first, *others))
-        monkeypatch.setattr(module, "STUDY", ())
-
-    return made_first
 
 
 @pytest.fixture(params=[1, 3])
@@ -72,35 +25,9 @@ def dealt(request, monkeypatch):
     return request.param
 
 
-def exact(x, w, b, dy, relu=False):
-    """y, dx, dw, db of whole numbers, tap by tap in int64."""
-    x, w, b, dy = (a.astype(np.int64) for a in (x, w, b, dy))
-    P, Q = dy.shape[1:3]
-    y, dx, dw = b + np.zeros_like(dy), np.zeros_like(x), np.zeros_like(w)
-    for r, s in np.ndindex(3, 3):
-        y += x[:, r : r + P, s : s + Q] @ w[r, s]
-    g = dy * (y > 0) if relu else dy
-    for r, s in np.ndindex(3, 3):
-        seen = np.s_[:, r : r + P, s : s + Q]
-        dx[seen] += g @ w[r, s].T
-        dw[r, s] = np.einsum("nijc,nijk->ck", x[seen], g)
-    return (np.maximum(y, 0) if relu else y), dx, dw, g.sum(axis=(0, 1, 2))
-
-
-def agree(on, rng, form, N, P, Q, C, K, relus=(False, True)):
-    x, w, b = integers(rng, N, P + 2, Q + 2, C), integers(rng, 3, 3, C, K), integers(rng, K)
-    dy = integers(rng, N, P, Q, K)
-    for relu in relus:
-        got = run_form(Conv3x3, on, form, [x, w, b], dy, relu=relu, precision=form)
-        for what, a, right in zip(
-            ("y", "dx", "dw", "db"), got, exact(x, w, b, dy, relu), strict=True
-        ):
-            same_bits(a, right, f"{what}, relu={relu}")
-
-
 @pytest.mark.parametrize(("variant", "on", "form"), [p for v in ROWS for p in everywhere(v)])
-def test_every_variant_at_the_edges_of_its_tile(variant, on, form, take, rng):
-    take(variant)
+def test_every_variant_at_the_edges_of_its_tile(variant, on, form, rng, monkeypatch):
+    taken(monkeypatch, variant)
     tile, piece = tile_of(variant, form), 16 // FORMS[form].itemsize
     inner = 2 if variant.what == "backward_x" else 0  # a tile of dx has so many more pixels
     h, w = tile.h - inner, tile.w - inner
@@ -110,17 +37,6 @@ def test_every_variant_at_the_edges_of_its_tile(variant, on, form, take, rng):
     agree(on, rng, form, 1, h, w, few, many, [True])
     agree(on, rng, form, 3, max(h - 1, 1), w + 1, tile.c + piece, piece, [False])
     agree(on, rng, form, 2, h + 1, max(w - 1, 1), piece, tile.c + piece, [True])
-
-
-@pytest.mark.parametrize(
-    ("row", "on", "form"), [p for v in ROWS for p in everywhere(v) if v.stem == WGMMA]
-)
-def test_a_block_makes_tile_after_tile(row, on, form, take, rng, monkeypatch):
-    """Fewer and more of them than a block has places in shared memory."""
-    take(row)
-    monkeypatch.setattr(tma, "MULTIPROCESSORS", 2)
-    agree(on, rng, form, 3, 19, 20, 80, 72, [True])
-    agree(on, rng, form, 1, 40, 6, 72, 8, [False])
 
 
 @pytest.mark.parametrize(("on", "form"), PLACES)

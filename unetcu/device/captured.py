@@ -127,9 +127,9 @@ class Work:
         arrays = [a for a in given if not isinstance(a, int | float | np.generic)]
         self.asides.use(arrays)
         if self._block is not None:
-            first = self._where._address(self._block)
+            first = self._where.address(self._block)
             for a in arrays:
-                if not 0 <= self._where._address(a) - first < self._block.nbytes:
+                if not 0 <= self._where.address(a) - first < self._block.nbytes:
                     self.outside[id(a)] = a
 
 

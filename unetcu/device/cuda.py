@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DeviceError, KernelError
-from ..kernel import source, suffix
+from ..kernel import needs, source, suffix
 from . import nvrtc
 from .boxes import Boxes, encoded
 from .captured import Inputs
@@ -113,7 +113,12 @@ class Cuda(Gpu):
         """Whether it is in this GPU's memory."""
         return isinstance(array, self._cupy.ndarray) and array.device == self._card
 
-    def _address(self, array: Any) -> int:
+    def admits(self, unit: str) -> bool:
+        """Whether the GPU is as new as that, or of exactly that architecture if it must be."""
+        (wanted, exactly), mine = needs(unit), int(self._card.compute_capability)
+        return mine == wanted if exactly else mine >= wanted
+
+    def address(self, array: Any) -> int:
         return array.data.ptr
 
     def _start(self, call: Call) -> None:
@@ -122,11 +127,10 @@ class Cuda(Gpu):
             function = self._functions.get(name) or self._load(*name)
             if call.shared > PLAIN_SHARED:
                 function.max_dynamic_shared_size_bytes = call.shared
-            args = tuple(self._encoded(a) if isinstance(a, Boxes) else a for a in call.args)
+            args = tuple(
+                encoded(a, self.address(a.array)) if isinstance(a, Boxes) else a for a in call.args
+            )
             function(call.grid, call.block, args, shared_mem=call.shared)
-
-    def _encoded(self, boxes: Boxes) -> np.ndarray:
-        return encoded(boxes, self._address(boxes.array))
 
     does_without_graphs = True  # what a driver cannot capture it can still run
 

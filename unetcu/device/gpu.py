@@ -16,14 +16,21 @@ from numpy.typing import DTypeLike
 
 from ..errors import KernelError
 from ..kernel import MAP, Param
-from .arguments import BLOCK_LIMITS, GRID_LIMITS, dimensions, number, signature, unit_for
-from .boxes import Boxes, of_boxes
+from .arguments import (
+    BLOCK_LIMITS,
+    GRID_LIMITS,
+    check_array,
+    dimensions,
+    number,
+    signature,
+    unit_for,
+)
+from .boxes import of_boxes
 from .captured import Captured, Inputs, Work
 from .cpu import Fetched, portable
 from .nan import look
 
 BLOCK = 256  # threads a block where each element has one thread
-ALIGNMENT = 16  # bytes: kernels may load four floats at once
 SHARED_LIMIT = 227 * 1024  # bytes a block; what a card really has is less on older ones
 
 
@@ -91,8 +98,13 @@ class Gpu:
         """Whether this is an array of this device."""
         raise NotImplementedError
 
-    def _address(self, array: Any) -> int:
+    def address(self, array: Any) -> int:
+        """Of its first byte."""
         raise NotImplementedError
+
+    def admits(self, unit: str) -> bool:  # noqa: ARG002
+        """Whether there are the instructions that a unit needs (kernel.needs)."""
+        return True
 
     def _start(self, call: Call) -> None:
         raise NotImplementedError
@@ -216,9 +228,7 @@ class Gpu:
         Raises KernelError for whatever does not fit.
         """
         grids = dimensions(entry, "grid", grid, GRID_LIMITS)
-        blocks = dimensions(entry, "block", block, BLOCK_LIMITS)
-        if blocks[0] * blocks[1] * blocks[2] > 1024:
-            raise KernelError(f"{entry}: a block has at most 1024 threads, not {blocks}")
+        blocks = dimensions(entry, "block", block, BLOCK_LIMITS, 1024)
         if not 0 <= shared <= SHARED_LIMIT:
             raise KernelError(f"{entry}: {shared} bytes of shared memory; at most {SHARED_LIMIT}")
         unit = stem if ":" in stem else unit_for(stem, entry, args)
@@ -237,30 +247,13 @@ class Gpu:
     def _checked(self, entry: str, parameters: tuple[Param, ...], args: tuple) -> list[Any]:
         """The arguments as the C function wants them."""
         if len(args) != len(parameters):
-            names = ", ".join(p.name for p in parameters)
-            raise KernelError(
-                f"{entry} takes {len(parameters)} arguments ({names}), got {len(args)}"
-            )
+            takes = f"{len(parameters)} arguments ({', '.join(p.name for p in parameters)})"
+            raise KernelError(f"{entry} takes {takes}, got {len(args)}")
         ready = []
         for p, a in zip(parameters, args, strict=True):
-            if not p.pointer and p.dtype != MAP:
+            if p.pointer or p.dtype == MAP:
+                check_array(self, f"{entry}: {p.name}", p, a)
+                ready.append(a)
+            else:
                 ready.append(number(entry, p, a))
-                continue
-            if isinstance(a, Boxes) == p.pointer:
-                raise KernelError(
-                    f"{entry}: {p.name} must be {'an array' if p.pointer else 'Boxes'}"
-                )
-            given, a = a, of_boxes(a)
-            if not self.owns(a):
-                raise KernelError(
-                    f"{entry}: {p.name} must be an array on {self.name}, got {type(a).__name__}"
-                )
-            if (p.pointer and a.dtype != p.dtype) or not a.flags.c_contiguous:
-                raise KernelError(
-                    f"{entry}: {p.name} must be a contiguous {p.dtype} array, "
-                    f"got {a.dtype} of shape {a.shape} with strides {a.strides}"
-                )
-            if self._address(a) % ALIGNMENT:
-                raise KernelError(f"{entry}: {p.name} does not start at a multiple of 16 bytes")
-            ready.append(given)
         return ready

@@ -191,7 +191,7 @@ class Simt(Gpu):
         """Whether it was made here."""
         return isinstance(array, SimtArray)
 
-    def _address(self, array: SimtArray) -> int:
+    def address(self, array: SimtArray) -> int:
         return array.ctypes.data
 
     def _start(self, call: Call) -> None:

@@ -35,7 +35,7 @@ class Form:
         y = self.where.empty((N, H - 2, W - 2, self.K), x.dtype)
         if not self.tensor_cores:
             return self._launch("forward", y, (x, w, b, y), int(relu))
-        tile = self._tile("forward", y)
+        tile = self._tile("forward", y, pool)
         pool = pool and tile.pools and self._shares(tile, y, C) == 1
         pooled, winner = y, self.where.empty((1,), np.uint8)
         if pool:
@@ -72,8 +72,9 @@ class Form:
             self._launch_mma(tile, self.K, made, given, seam, to_sum, (H, W, C, *seam))
         return made
 
-    def _tile(self, what: str, made: Any) -> Tile:
-        return variants.chosen(what, self.C, self.K, self.form, tuple(made.shape))
+    def _tile(self, what: str, made: Any, pool: bool = False) -> Tile:
+        made, admits = tuple(made.shape), self.where.admits
+        return variants.chosen(what, self.C, self.K, self.form, made, pool, admits)
 
     def _shares(self, tile: Tile, made: Any, D: int) -> int:
         if tile.unit.startswith(WGMMA):
@@ -105,7 +106,7 @@ class Form:
     def backward_w(self, dy: Any, y: Any, x: Any, dw: Any, db: Any) -> None:
         """Write dw and db of dy, which is first gated by y unless that is None."""
         where, (N, H, W, C), K = self.where, x.shape, self.K
-        tile = variants.chosen("backward_w", C, K, self.form)
+        tile = variants.chosen("backward_w", C, K, self.form, admits=where.admits)
         n, parts = variants.slabs(tile, N, H, W, C, K), (dw, db)
         if n > 1:
             parts = where.empty((n, *dw.shape)), where.empty((n, K))

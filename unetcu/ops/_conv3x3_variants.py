@@ -17,6 +17,9 @@ from ..precision import on_tensor_cores
 MULTIPROCESSORS = 132  # an H200's
 PRODUCTS_A_CLOCK = 1392  # of a multiprocessor by wgmma: 0.68 of what its data sheet says
 BYTES_A_CLOCK = 34  # that L2 gives it
+MEMORY_A_CLOCK = 2360  # bytes that memory gives all of them
+LAUNCH = 4600  # clocks
+BETWEEN = 500  # clocks from the last product of a tile to the first of the next
 BLOCKS = 2 * MULTIPROCESSORS  # what runs at once of most kernels
 LONGEST = 64  # tiles a slab: longer sums round more
 FEWEST = 4  # chunks of channels that are worth a share of their own
@@ -25,13 +28,19 @@ FEWEST = 4  # chunks of channels that are worth a share of their own
 class Variant(NamedTuple):
     """One form of a kernel: the first row of the table that fits is taken, whatever the image's
     size, but of QUICKEST the row that makes the image soonest: their bits are the same. All of
-    `stem` are tried if UNETCU_VARIANT names it; only then, if the stem is in STUDY."""
+    `stem` are tried if UNETCU_VARIANT names it ("conv3x3_wgmma"), one of them if it names that
+    ("conv3x3_wgmma/slim"); only then, if the stem is in STUDY."""
 
     what: str  # forward, backward_x or backward_w
     stem: str
     suffix: str  # of the entry point
     prefix: str  # of its tile sizes among the constants of the file
     fits: Callable[[int, int], bool] = lambda C, K: True
+
+    @property
+    def name(self) -> str:
+        """For UNETCU_VARIANT."""
+        return f"{self.stem}/{self.prefix.lower()}"
 
 
 FFMA, MMA, MMA_W = "conv3x3", "conv3x3_mma", "conv3x3_mma_w"
@@ -87,9 +96,9 @@ class Tile(NamedTuple):
 
 
 @contextmanager
-def studied(stem: str) -> Iterator[None]:
-    """Inside, the variants of a stem are tried as if UNETCU_VARIANT named it."""
-    before = _asked.set((*_asked.get(), stem))
+def studied(name: str) -> Iterator[None]:
+    """Inside, the variants of a stem, or one, are tried as if UNETCU_VARIANT named it."""
+    before = _asked.set((*_asked.get(), name))
     try:
         yield
     finally:
@@ -100,28 +109,41 @@ _asked: ContextVar[tuple[str, ...]] = ContextVar("asked", default=())
 
 
 def chosen(
-    what: str, C: int, K: int, form: str = "fp32", made: tuple[int, ...] | None = None
+    what: str,
+    C: int,
+    K: int,
+    form: str = "fp32",
+    made: tuple[int, ...] | None = None,
+    pool: bool = False,
+    admits: Callable[[str], bool] = lambda unit: True,
 ) -> Tile:
-    """The kernel for these channels in this format; made: the shape of the image that it makes."""
+    """The kernel for these channels in this format; made: the shape of the image that it makes;
+    pool: of which the max-pool is wanted, too; admits: whether the GPU can run a unit."""
     asked = (*os.environ.get("UNETCU_VARIANT", "").split(","), *_asked.get())
     mma = on_tensor_cores(form, C, K)
     fitting = (v for v in VARIANTS if v.what == what and mma == (v.stem != FFMA) and v.fits(C, K))
-    known = (v for v in fitting if form in formats(v.stem) or v.stem == FFMA)
-    rows = [v for v in known if v.stem not in STUDY or v.stem in asked]
+    known = [v for v in fitting if form in formats(v.stem) or v.stem == FFMA]
+    stems = {name.partition("/")[0] for name in asked}
+    rows = [v for v in known if v.stem not in STUDY or v.stem in stems]
+    rows = [v for v in rows if v.stem == FFMA or admits(f"{v.stem}:{form}")]
+    rows = [v for v in rows if v.name in asked] or rows
     tiles = [tile_of(v, form) for v in rows if v.stem == rows[0].stem]
     if made is None or rows[0].stem not in QUICKEST:
         return tiles[0]
-    return min(tiles, key=lambda tile: _time(tile, made))
+    depth = C if what == "forward" else K
+    return min(tiles, key=lambda tile: _clocks(tile, depth, made, pool))
 
 
-def _time(tile: Tile, made: tuple[int, ...]) -> float:
-    """Clocks that an image takes for each 64 channels summed, as bench/model.py has it: rounds of
-    tiles over the multiprocessors, each as long as its products or its bytes from L2 take."""
-    products = 9 * tile.h * tile.w * tile.k * 64 / PRODUCTS_A_CLOCK
+def _clocks(tile: Tile, depth: int, made: tuple[int, ...], pool: bool) -> float:
+    """That an image takes, as bench/model.py has it: rounds of tiles over the multiprocessors, each
+    as long as its products or its bytes from L2 take, and BETWEEN; and where the tile does not
+    pool, the pass that does."""
+    products = 9 * tile.h * tile.w * tile.k * tile.depth / PRODUCTS_A_CLOCK
     pixels = (tile.h + 16) * (tile.w + 2)  # bands, with what the taps beyond them need
-    return -(-tile.count(made) // MULTIPROCESSORS) * max(
-        products, 128 * (pixels + 9 * tile.k) / BYTES_A_CLOCK
-    )
+    bytes_ = 2 * tile.depth * (pixels + 9 * tile.k) / BYTES_A_CLOCK
+    rounds, chunks = -(-tile.count(made) // MULTIPROCESSORS), -(-depth // tile.depth)
+    apart = LAUNCH + 2.75 * prod(made) / MEMORY_A_CLOCK if pool and not tile.pools else 0
+    return rounds * (chunks * max(products, bytes_) + BETWEEN) + apart
 
 
 def tile_of(v: Variant, form: str) -> Tile:
