@@ -37,6 +37,7 @@ from unetcu.files.atomic import atomic_path
 from unetcu.precision import FORMS
 from unetcu.progress import progress
 from unetcu.provers import budget, gate
+from unetcu.provers.ladder import convolve, rungs
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 OUT = Path(__file__).resolve().parent / "results" / "compile_table.md"
@@ -103,7 +104,8 @@ def taken_apart(unit: str, arch: int, tool: str) -> dict[str, Loop]:
 
 
 def dynamic() -> dict[tuple[str, str], tuple[int, int]]:
-    """(unit, entry) -> (threads, bytes of dynamic shared memory), as a network launches it."""
+    """(unit, entry) -> (threads, bytes of dynamic shared memory), as a network launches it, or the
+    ladder."""
     case, found = Case("training step", 60, 1, 1, 128), {}
     for precision in FORMS:
         for variant in variants(precision, 90, tiles=True):
@@ -112,6 +114,10 @@ def dynamic() -> dict[tuple[str, str], tuple[int, int]]:
                     made = made_by(lambda where, b=base, p=precision: ours(
                         case._replace(base=b), where, p).work)  # fmt: skip
                     found |= {(m.unit, m.entry): (m.threads, m.shared) for m in made}
+    for rung in rungs():
+        made = made_by(lambda where, r=rung: lambda: convolve(
+            where, r, *map(where.empty, [(1, 3, 3, 8), (3, 3, 8, 8), (8,)])))  # fmt: skip
+        found |= {(m.unit, m.entry): (m.threads, m.shared) for m in made}
     return found
 
 

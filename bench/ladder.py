@@ -6,8 +6,9 @@ One layer, 128 channels to 128 at 280 x 280. A kernel without copies in the back
 rates of products a clock and multiprocessor: of bytes from L2, of requests to memory (one a clock,
 for 32 lanes), of multiplications. The first rung is held to the least of them. The others copy,
 then multiply: the time is that of L2 and that of the slower of the other two. Bytes and requests
-are those that profile mode counts (of rung 4: those of its header). The last kernels and cuDNN are
-predicted as bench/model.py has it. Nothing here has been measured.
+are those that profile mode counts (of rungs 4 and 5: those of their headers, requests without those
+that copy, which take less time than L2). The last kernels and cuDNN are predicted as bench/model.py
+has it. Nothing here has been measured.
 """
 
 import sys
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `python -m bench
 
 from gpu_sides import tried
 from launches import made_by
-from model import FFMA, L2_A_CLOCK, LOOP, MMA_SYNC, SHARE, Card, card, cudnn, seconds
+from model import L2_A_CLOCK, Card, card, cudnn, seconds
 from turns import head, line, number
 
 from unetcu.autograd import Tensor, no_grad
@@ -47,18 +48,18 @@ RUNGS = (
     Rung("3 registers", "fp32", 0.073, 1 / 2),
     Rung("conv3x3.cu", "fp32", 0.041, 1 / 16),
     Rung("4 mma", "tf32", 0.074, 1 / 13, "mma"),
+    Rung("5 wgmma", "bf16", 0.094, 0, "wgmma"),
 )
 
 
 def limits(rung: Rung, on: Card) -> dict[str, float]:
     """Products a clock and multiprocessor, by what limits them."""
     clocks = 2 * on.multiprocessors * on.clock
-    multiplied = FFMA * on.single / clocks
-    if rung.engine == "mma":
-        share = LOOP * MMA_SYNC.get(on.architecture, 0.95) * SHARE[rung.form]
-        multiplied = share * on.half / clocks
-    found = {"L2": L2_A_CLOCK / rung.bytes, "requests": 32 / rung.requests}
-    return found | {"multiplications": multiplied}
+    return {
+        "L2": L2_A_CLOCK / rung.bytes,
+        "requests": 32 / rung.requests if rung.requests else float("inf"),
+        "multiplications": on.rate(rung.engine, rung.form) / clocks,
+    }
 
 
 def of_rung(rung: Rung, on: Card) -> tuple[float, str]:
@@ -94,9 +95,10 @@ def of_launch(form: str, on: Card, variant: str = "") -> tuple[float, str]:
 def table(on: Card) -> Iterator[str]:
     """Markdown."""
     yield head("rung", "format", "limited by", "TFLOP/s", "% of the floor", "% of cuDNN's speed")
-    found = [(r.name, r.form, of_rung(r, on)) for r in RUNGS]
+    hopper = on.architecture == 90
+    found = [(r.name, r.form, of_rung(r, on)) for r in RUNGS if hopper or r.engine != "wgmma"]
     found += [("conv3x3_mma.cu", form, of_launch(form, on)) for form in ("tf32", "tf32x3", "bf16")]
-    if on.architecture == 90:
+    if hopper:
         variant = "conv3x3_wgmma"
         found.append((f"{variant}.cu", "bf16", of_launch("bf16", on, variant)))
     for name, form, (time, what) in found:

@@ -161,6 +161,7 @@ def test_dynamic_shared_memory_is_that_of_launches(bench):
     size = constants("conv3x3_mma_w:bf16")
     wanted = 32 * (size["W_PIXELS"] + size["W_PATCH"]) * size["W_PITCH"]
     assert found["conv3x3_mma_w:bf16", "conv3x3_mma_w_backward"] == (size["W_THREADS"], wanted)
+    assert found["ladder/conv3x3_5_wgmma", "conv3x3_5_wgmma"] == (128, 24 * 1024)
     stems = {unit.partition(":")[0] for unit, _ in found}
     wanted = {"conv3x3_mma", "conv3x3_mma_w", "upconv2_mma", "conv3x3_wgmma", "conv3x3_wgmma_w"}
     assert wanted <= stems

@@ -104,6 +104,7 @@ def test_the_ladder_beside_each_other(capsys):
         "tiled",
         "registers",
         "mma",
+        "wgmma",
         "conv3x3",
     ]
     requests = [int(row[1].replace(",", "")) for row in cells[2:]]

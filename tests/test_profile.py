@@ -80,6 +80,14 @@ def test_products_of_tensor_cores_are_counted_once(stem):
     assert totals(forward.rows.values()).flops == 2 * products + added
 
 
+@pytest.mark.parametrize("rung", ["conv3x3_4_mma", "conv3x3_5_wgmma"])
+def test_products_of_rungs_on_tensor_cores_are_counted_once(rung):
+    """Whole tiles and chunks: 4 x 16 pixels of 64 channels, 128 filters; then b is added."""
+    (launch,) = measure(lambda where: launch_all(f"ladder/{rung}", (1, 6, 18, 64), 128, where))
+    outputs = 4 * 16 * 128
+    assert totals(launch.rows.values()).flops == 2 * 9 * 64 * outputs + outputs
+
+
 @pytest.mark.parametrize("stem", ["conv3x3_mma", "upconv2_mma"])
 def test_channels_that_tensor_cores_do_not_take(stem):
     with pytest.raises(UsageError, match="multiplies multiples of 8 channels, not 4 to 2"):

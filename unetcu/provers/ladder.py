@@ -27,7 +27,8 @@ def convolve(where: Gpu, rung: str, x: Any, w: Any, b: Any, relu: bool = False) 
     y = where.empty(Conv3x3.shape(x.shape, w.shape, b.shape))
     grid, threads = launch_of(rung, y.shape)
     sizes = *x.shape, w.shape[3], int(relu)
-    where.launch(f"ladder/{rung}", rung, grid, threads, x, w, b, y, *sizes)
+    shared = constants(f"ladder/{rung}").get("SHARED", 0)
+    where.launch(f"ladder/{rung}", rung, grid, threads, x, w, b, y, *sizes, shared=shared)
     return y
 
 
