@@ -27,7 +27,10 @@ SWAPS = {row.split()[0]: row.split()[1:] for row in NEIGHBOURS.splitlines()} | {
 TYPES = {"float", "double", "int", "unsigned", "char", "long", "short", "bool", "auto", "void"}
 TYPES |= {"float4", "float2", "int4", "uint4", "T", "const", "constexpr", "uint32_t"}
 OPERAND = r"[A-Za-z_]\w*(?:\[[^\][]*\])?|\d+(?:\.\d+f?)?|\([^()]*\)"
-BARRIER = re.compile(r"(?:__sync(?:threads|warp)|cp_async_wait<[^>]*>|wgmma_wait<[^>]*>)\([^;]*\);")
+BARRIER = re.compile(  # the last: places of a Ring (bands.cuh)
+    r"(?:__sync(?:threads|warp)|(?:cp_async|wgmma)_wait<[^>]*>|mbarrier_(?:wait|expect|arrive)"
+    r"|\w+\.(?:fill|use|done))\([^;]*\);"
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from unetcu.provers.sums import conv3x3_case
 CONVOLUTIONS = [
     *((1, 3, 4, 8, 8), (2, 7, 19, 24, 8), (1, 18, 17, 40, 72), (1, 6, 35, 8, 136)),
     (1, 4, 72, 8, 8),  # several tiles
+    (1, 3, 20, 72, 8),  # and several chunks of channels
 ]
 
 
@@ -46,14 +47,7 @@ def proofs(unit: str) -> list:
     if op != stem:
         fitting = [of_form(c, form) for c in fitting if c.form == "fp32" and c.kind != "special"]
         fitting = [c for c in fitting if on_tensor_cores(form, *c.shapes[1][2:])]
-        shapes = (
-            (1, 3, 4, 8, 8),
-            (2, 7, 19, 24, 8),
-            (1, 18, 17, 40, 72),
-            (1, 6, 35, 8, 136),
-            (1, 4, 72, 8, 8),
-        )
-        more = [conv3x3_case(*s) for s in shapes if op == "conv3x3"]
+        more = [conv3x3_case(*s) for s in CONVOLUTIONS if op == "conv3x3"]
         fitting += [of_form(c, form) for c in more]
     for case in fitting:
         if op != stem or case.form == "fp32":

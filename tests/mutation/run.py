@@ -37,7 +37,7 @@ from step_cases import check_steps  # noqa: E402
 
 from unetcu import kernel, simtbuild  # noqa: E402
 from unetcu.device import simt  # noqa: E402
-from unetcu.ops import _conv3x3_variants  # noqa: E402
+from unetcu.ops import _conv3x3_tma, _conv3x3_variants  # noqa: E402
 from unetcu.provers.judge import judge, run  # noqa: E402
 
 ONE_AT_A_TIME = threading.Lock()
@@ -67,15 +67,15 @@ def _passes(unit: str, modes: list[str], modules: dict[str, Path]) -> bool:
         simt.load_file(str(modules[build])) if u == unit else whole(u, build)
     )
     _conv3x3_variants.STUDY -= {stem}
-    if stem.endswith("_w"):  # slabs of several tiles
-        _conv3x3_variants.BLOCKS = 1
+    _conv3x3_variants.BLOCKS = _conv3x3_variants.MULTIPROCESSORS = 1  # a block has several tiles
+    _conv3x3_tma.MULTIPROCESSORS = 1
     for mode in modes:
         where = simt.Simt(mode.split(","))
         try:
             if stem in ("optim", "fill", "warp"):
                 check_steps(where)
             for case, arrays, dy, (exact, bounds) in proofs(unit):
-                if "checked" in mode and sum(a.size for a in arrays) > 6000:
+                if "checked" in mode and sum(a.size for a in arrays) > 10000:
                     continue
                 judge(case, run(case, where, arrays, dy), exact, bounds)
         except Exception:
