@@ -183,14 +183,15 @@ def tile_of(v: Variant, form: str) -> Tile:
 def slabs(tile: Tile, N: int, H: int, W: int, C: int, K: int) -> int:
     """Into how many parts the pixels are split whose sums make the weight gradient.
 
-    As many as fill the GPU in one go, more only where sums would grow long. A function of the
+    As many as fill the GPU in one go, in several only where sums would grow long. A function of the
     shape alone, because it decides the order of additions, and so the bits.
     """
     tiles = N * -(-(H - 2) // tile.h) * -(-(W - 2) // tile.w)
     alone = tile.unit.startswith((MMA_W, WGMMA_W))  # one block fills a multiprocessor
     blocks = BLOCKS // 2 if alone else BLOCKS
-    wanted = max(blocks // (-(-C // tile.c) * -(-K // tile.k)), -(-tiles // LONGEST), 1)
-    share = -(-tiles // wanted)
+    at_once = max(blocks // (-(-C // tile.c) * -(-K // tile.k)), 1)
+    goes = max(-(-tiles // (LONGEST * at_once)), 1)
+    share = -(-tiles // (goes * at_once))
     return -(-tiles // share)  # so that none is empty
 
 
