@@ -4,6 +4,7 @@ import pytest
 from benches import ROOT
 
 from unetcu.autograd import Tensor, no_grad
+from unetcu.ops._conv3x3_variants import studied
 from unetcu.precision import FORMS
 from unetcu.unet import UNet
 
@@ -44,7 +45,8 @@ def test_a_step_makes_three_times_the_flops_but_for_the_image(bench):
 
 def test_what_a_block_loads_and_multiplies(bench):
     """One launch by hand: 16 x 16 pixels, 128 filters of 64 channels, in bf16."""
-    made = bench("launches").made_by(lambda where: lambda: _one(where, 66, 64, 128))
+    with studied("conv3x3_mma/wide"):
+        made = bench("launches").made_by(lambda where: lambda: _one(where, 66, 64, 128))
     (launch,) = (m for m in made if m.flops)
     assert launch.engine == "mma"
     assert launch.form == "bf16"

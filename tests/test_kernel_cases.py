@@ -18,6 +18,7 @@ from unetcu.device import device
 from unetcu.device.simt import Simt
 from unetcu.errors import KernelError
 from unetcu.kernel import entries, stems
+from unetcu.ops._conv3x3_variants import studied
 from unetcu.provers.cases import cases
 from unetcu.provers.judge import judge, right, run
 
@@ -62,7 +63,7 @@ class Blocks:
 def test_a_case(number, mode):
     case, arrays, dy, (exact, bounds) = prepared(number)
     where = device(mode)
-    with Blocks(where) as blocks:
+    with Blocks(where) as blocks, studied("conv3x3_mma/wide" if number % 2 else ""):
         judge(case, run(case, where, arrays, dy), exact, bounds)
     COUNTED["cases"] += 1
     COUNTED["several blocks, 16 channels or more"] += (
@@ -77,7 +78,8 @@ SMALL = [n for n, c in enumerate(CASES) if sum(np.prod(s, initial=1) for s in c.
 def test_a_case_checked(number):
     """No race, no read of what was not written, nothing out of bounds: and no false alarm."""
     case, arrays, dy, (exact, bounds) = prepared(number)
-    judge(case, run(case, device("simt:checked"), arrays, dy), exact, bounds)
+    with studied("conv3x3_mma/wide" if number % 2 else ""):
+        judge(case, run(case, device("simt:checked"), arrays, dy), exact, bounds)
     COUNTED["cases"] += 1
 
 

@@ -15,7 +15,9 @@ from ..kernel import constants, formats
 from ..precision import on_tensor_cores
 
 MULTIPROCESSORS = 132  # an H200's
-PRODUCTS_A_CLOCK = 1392  # of a multiprocessor by wgmma: 0.68 of what its data sheet says
+# What an H200 can do, for choices that depend on time.
+PRODUCTS_A_CLOCK = {"conv3x3_wgmma": 1392, "conv3x3_mma": 1096}  # a multiprocessor, of 16 bits
+SPEED = {"bf16": 1.0, "fp16": 1.0, "tf32": 1 / 2, "tf32x3": 1 / 6}
 BYTES_A_CLOCK = 34  # that L2 gives it
 MEMORY_A_CLOCK = 2360  # bytes that memory gives all of them
 LAUNCH = 4600  # clocks
@@ -27,9 +29,10 @@ FEWEST = 4  # chunks of channels that are worth a share of their own
 
 class Variant(NamedTuple):
     """One form of a kernel: the first row of the table that fits is taken, whatever the image's
-    size, but of QUICKEST the row that makes the image soonest: their bits are the same. All of
-    `stem` are tried if UNETCU_VARIANT names it ("conv3x3_wgmma"), one of them if it names that
-    ("conv3x3_wgmma/slim"); only then, if the stem is in STUDY."""
+    size; of a stem in QUICKEST, the row that makes the image soonest. (Their bits are the same,
+    unless channels are dealt out to shares.) A stem is tried first if UNETCU_VARIANT names it
+    ("conv3x3_wgmma"), one row of it if that is named ("conv3x3_wgmma/slim"); one in STUDY only
+    then."""
 
     what: str  # forward, backward_x or backward_w
     stem: str
@@ -46,7 +49,7 @@ class Variant(NamedTuple):
 FFMA, MMA, MMA_W = "conv3x3", "conv3x3_mma", "conv3x3_mma_w"
 WGMMA, WGMMA_W = "conv3x3_wgmma", "conv3x3_wgmma_w"
 STUDY = {WGMMA, WGMMA_W}  # not proved on hardware yet
-QUICKEST = {WGMMA}
+QUICKEST = {WGMMA, MMA}
 VARIANTS = (
     Variant("forward", WGMMA, "", "WIDE"),
     Variant("forward", WGMMA, "_slim", "SLIM"),
@@ -57,10 +60,10 @@ VARIANTS = (
     Variant("backward_x", WGMMA, "_narrow", "NARROW"),
     Variant("backward_x", WGMMA, "_small", "SMALL"),
     Variant("backward_w", WGMMA_W, "", ""),
-    Variant("forward", MMA, "_narrow", "NARROW", lambda C, K: K <= 64),
     Variant("forward", MMA, "", "WIDE"),
-    Variant("backward_x", MMA, "_narrow", "NARROW", lambda C, K: C <= 64),
+    Variant("forward", MMA, "_narrow", "NARROW"),
     Variant("backward_x", MMA, "", "WIDE"),
+    Variant("backward_x", MMA, "_narrow", "NARROW"),
     Variant("backward_w", MMA_W, "", "W"),
     Variant("forward", FFMA, "_narrow", "NARROW", lambda C, K: K <= 32),
     Variant("forward", FFMA, "", "WIDE"),
@@ -135,15 +138,23 @@ def chosen(
 
 
 def _clocks(tile: Tile, depth: int, made: tuple[int, ...], pool: bool) -> float:
-    """That an image takes, as bench/model.py has it: rounds of tiles over the multiprocessors, each
-    as long as its products or its bytes from L2 take, and BETWEEN; and where the tile does not
-    pool, the pass that does."""
-    products = 9 * tile.h * tile.w * tile.k * tile.depth / PRODUCTS_A_CLOCK
-    pixels = (tile.h + 16) * (tile.w + 2)  # bands, with what the taps beyond them need
-    bytes_ = 2 * tile.depth * (pixels + 9 * tile.k) / BYTES_A_CLOCK
-    rounds, chunks = -(-tile.count(made) // MULTIPROCESSORS), -(-depth // tile.depth)
-    apart = LAUNCH + 2.75 * prod(made) / MEMORY_A_CLOCK if pool and not tile.pools else 0
-    return rounds * (chunks * max(products, bytes_) + BETWEEN) + apart
+    """That an image takes, as bench/model.py has it: rounds of tiles over the multiprocessors,
+    each as long as its products or its bytes from L2 take, and BETWEEN; the launch that adds up
+    shares of the channels; and the pass that pools, where the tile does not or holds shares."""
+    stem, _, form = tile.unit.partition(":")
+    rate, width = PRODUCTS_A_CLOCK[stem] * SPEED[form], 2 if SPEED[form] == 1 else 4
+    chunks, tiles = -(-depth // tile.depth), tile.count(made)
+    n = 1 if stem == WGMMA else shares(tiles, chunks)
+    border = 16 if stem == WGMMA else 2  # rows of pixels: of eight bands, or of the tile
+    products = 9 * tile.h * tile.w * tile.k * tile.depth / rate
+    loaded = tile.depth * ((tile.h + border) * (tile.w + 2) + 9 * tile.k)
+    a_chunk = max(products, width * loaded / BYTES_A_CLOCK)
+    clocks = -(-tiles * n // MULTIPROCESSORS) * (-(-chunks // n) * a_chunk + BETWEEN)
+    if n > 1:
+        clocks += LAUNCH + (8 * n + width) * prod(made) / MEMORY_A_CLOCK
+    if pool and (n > 1 or not tile.pools):
+        clocks += LAUNCH + (1.25 * width + 0.25) * prod(made) / MEMORY_A_CLOCK
+    return clocks
 
 
 def tile_of(v: Variant, form: str) -> Tile:
