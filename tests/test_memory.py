@@ -137,10 +137,13 @@ def made(where, optimizer="adamw", average=0.99, batch=2):
     return UNet(2, 4, 1, 3, on=where), s
 
 
-def test_on_a_gpu_the_same_is_asked_for(monkeypatch):
+@pytest.mark.parametrize("variant", ["fp32", "", "conv3x3_wgmma,conv3x3_wgmma_w"])
+def test_on_a_gpu_the_same_is_asked_for(monkeypatch, variant):
     """All maps, gradients and parts of sums of a step, in the same order."""
-    net = UNet(1, 3, 2, 3, on="simt")
-    s = Settings(depth=1, base=3, tile=36, batch=2)
+    base, precision = (3, "fp32") if variant == "fp32" else (8, "bf16")
+    monkeypatch.setenv("UNETCU_VARIANT", variant)
+    net = UNet(1, base, 2, 3, on="simt", precision=precision)
+    s = Settings(depth=1, base=base, tile=36, batch=2, precision=precision)
     x, out = np.zeros((2, 36, 36, 2), np.float32), (2, s.tile_out, s.tile_out)
     asked = []
 

@@ -22,6 +22,7 @@ from . import Device
 from .buffers import HUGE, LEAST, Buffers, Spans
 from .captured import Asides
 from .cpu import Cpu
+from .gpu import Gpu
 
 ROOM = 1 << 38  # bytes of address space
 
@@ -54,7 +55,7 @@ class Rehearsal(Cpu):
     """
 
     def __init__(self, of: Device) -> None:
-        self.kind = of.kind
+        self.kind, self._of = of.kind, of
         self.scratch, self.most, self.moment = 0, 0, ""
         self.alive: list[Piece] = []
         self.kept = 0
@@ -137,6 +138,10 @@ class Rehearsal(Cpu):
     def launch(self, *args: Any, **options: Any) -> None:  # noqa: ARG002
         """Nothing, where ops would launch a kernel."""
         self._asides.use(args)
+
+    def admits(self, unit: str) -> bool:
+        """As on the device."""
+        return isinstance(self._of, Gpu) and self._of.admits(unit)
 
     def aside(self) -> AbstractContextManager[None]:
         """As on a GPU, which holds the arrays that are used inside."""
