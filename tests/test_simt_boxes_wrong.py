@@ -116,6 +116,26 @@ def test_misuse_is_an_error_with_its_line(fault, says, order):
     assert re.search(says, trouble(lambda: one("fast", fault, order)))
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        X,
+        (X, 0, (64, 9, 1), (1, 64, 0)),
+        (X.view(np.uint8), 0, (64, 9, 1), (1, 64, 0), (64, 8, 1)),
+        (X, 0, (64,), (1,), (64,)),
+        (X, 0, (8,) * 5, (1, *[8] * 4), (64, *[1] * 4)),
+        (X, 0, (64, 9, 1), (1, 64), (64, 8, 1)),
+        (X, 0, (64, 9, 1), (2, 64, 0), (64, 8, 1)),
+        (X, 0, (60, 9, 1), (1, 64, 0), (64, 8, 1)),
+        (X, 0, (64, 9, 1), (1, 64, 0), (32, 8, 1)),
+    ],
+    ids=lambda given: str(given[1:]) if isinstance(given, tuple) else "an array",
+)
+def test_what_is_no_map_is_refused(given):
+    with pytest.raises(RuntimeError, match=r"^box_of_four: map (is no|must be a) map of boxes"):
+        run("box_of_four", "fast", "forward", 64, given, X, *map(i32, (8, 0, 0, 0, 0)), shared=64)
+
+
 def test_an_mbarrier_that_only_its_maker_knows_of():
     """No __syncthreads behind init: some order shows it, checked mode always does."""
     assert "nobody has made it with init" in trouble(lambda: one("fast", 6, "reverse"))
