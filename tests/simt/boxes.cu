@@ -149,7 +149,7 @@ extern "C" __global__ void one_copy(const __grid_constant__ TensorMap map, unsig
   dump(place, y, n);
 }
 
-// Nobody waits before reading; or with a parity that has passed.
+// Nobody waits before reading; or with a parity that has passed. What was there before is gone.
 extern "C" __global__ void too_early(const __grid_constant__ TensorMap map, unsigned short* y, int n, int parity) {
   volatile unsigned short* place = dynamic_shared<unsigned short>();
   __shared__ Barrier full;
@@ -157,6 +157,7 @@ extern "C" __global__ void too_early(const __grid_constant__ TensorMap map, unsi
   if (t == 0) {
     mbarrier_init(&full, 1);
     show_mbarriers();
+    for (int i = 0; i < n; ++i) place[i] = 7;
     mbarrier_expect(&full, 2 * n);
     copy_box(const_cast<unsigned short*>(place), map, &full, 0, 0, 0);  // line early copy
   }

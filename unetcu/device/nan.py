@@ -16,12 +16,12 @@ OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def look(where: Any, entry: str, parameters: tuple[Param, ...], args: list, before: bool) -> None:
     """UNETCU_DEBUG: NaN may neither go into a kernel nor be made by it."""
     for p, a in zip(parameters, args, strict=True):
-        const, a = p.const or not p.pointer, of_boxes(a)  # of what Boxes see nothing is written
-        if isinstance(a, np.generic) or a.dtype.kind != "f" or (before and not const):
+        a = of_boxes(a)
+        if isinstance(a, np.generic) or a.dtype.kind != "f" or (before and not p.const):
             continue
         values = where.get(a)
         bad = np.isnan(values)
-        if not const:  # what is still as `empty` left it has not been made by a kernel
+        if not p.const:  # what is still as `empty` left it has not been made by a kernel
             bits = values.view(f"u{values.itemsize}")
             bad &= bits != np.iinfo(bits.dtype).max
         if bad.any():
