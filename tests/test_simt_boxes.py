@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from simt_boxes import MODES, X, boxes_at, plain, ring, run, u16
 from simt_launch import ORDERS, i32
+from simt_units import unit
 
 DENSE = plain(72, 6, 8, box=(64, 4, 2))
 THREE = {
@@ -83,3 +84,15 @@ def test_a_ring_of_two_places_goes_round_and_round(order, mode):
     got, right = ring(mode, order, fault=10)  # what was written before the arrival is there
     right[0] += 1
     assert np.array_equal(got, right)
+
+
+def test_a_profile_counts_what_a_box_reads_once():
+    """Each of its rows that lies inside as one request, of 4 sectors."""
+    view = plain(64, 8, 4, box=(64, 4, 2))
+    for first, right in ((0, [(8, 1024, 32)]), (6, [(4, 512, 16)]), (8, [])):
+        given = [view, np.zeros(512, u16), *map(i32, (512, 0, first, 0, 0))]
+        rows = unit("boxes", "profile").launch(
+            "box_of_three", 1, 64, *given, shared=1024, profile=True
+        )
+        loads = [r for r in rows if r["array"] == "map"]
+        assert [(r["requests"], r["bytes"], r["sectors"]) for r in loads] == right

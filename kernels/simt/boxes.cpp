@@ -58,7 +58,7 @@ void each_row(const BoxCopy& c, F use) {
     for (int d = 1; d < m.rank; ++d) {
       const long long at = static_cast<long long>(c.at[d]) + i[d];
       there = there && at >= 0 && at < m.sizes[d];
-      source += at * m.strides[d];
+      if (there) source += at * m.strides[d];
     }
     there = there && end > begin;
     use(target, begin * ELEMENT, there ? m.base + source : nullptr,

@@ -3,10 +3,10 @@
 // been written there? does a barrier order it behind the others' uses?
 //
 // What orders two uses of one block: __syncthreads, __syncwarp, mbarriers, nothing else. A copy of a
-// box comes behind what its thread did before, but only waits for its mbarrier order others behind
-// it. Uses of two blocks of a launch are ordered by nothing; only atomics may meet. So a kernel that passes data between
-// blocks through flags and __threadfence is reported (there is none here: a second launch does it).
-// Blocks run one after the other, threads in turns; a race is seen whether or not it did harm.
+// box comes behind what its thread did before; behind the copy comes only who waits for its mbarrier.
+// Uses of two blocks of a launch are ordered by nothing; only atomics may meet. So a kernel that passes
+// data between blocks through flags and __threadfence is reported (there is none here: a second launch
+// does it). Blocks run one after the other, threads in turns; a race is seen whether or not it did harm.
 #include "checker.h"
 
 #include <dlfcn.h>
