@@ -12,8 +12,9 @@ import pytest
 class Driver:
     """libcuda, as far as it is asked."""
 
-    def __init__(self, version=13000, count=1, init=0):
+    def __init__(self, version=13000, count=1, init=0, encode=0):
         self.version, self.count, self.init = version, count, init
+        self.encode, self.maps = encode, []  # what is said about tensor maps; those asked for
 
     def cuInit(self, flags):
         assert flags == 0
@@ -26,6 +27,12 @@ class Driver:
     def cuDeviceGetCount(self, place):
         place._obj.value = self.count
         return 0
+
+    def cuTensorMapEncodeTiled(self, place, *asked):
+        """Its arguments, C types unwrapped, and where the map is wanted; the map is 0, 1, 2, ..."""
+        self.maps.append([place.value, *(getattr(a, "value", a) for a in asked)])
+        ctypes.memmove(place.value, bytes(range(128)), 128)
+        return self.encode
 
 
 class FakeArray(np.ndarray):

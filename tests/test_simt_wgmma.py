@@ -38,6 +38,23 @@ def test_products_of_every_layout(kernels, entry, f16, order):
     assert np.array_equal(got, right)
 
 
+@pytest.mark.parametrize("f16", [0, 1])
+def test_numbers_of_every_kind_are_taken_for_what_they_are(kernels, f16):
+    """Subnormal ones, infinities, NaN: a row of A holds one number, B ones."""
+    patterns = np.resize(np.arange(0, 65536, 11, dtype=np.uint16), (94, 64))
+    a, d = np.zeros((64, 16), np.uint16), np.zeros((64, 64), f32)
+    b = stored(np.ones((16, 64), f32), FP16 if f16 else BF16).view(np.uint16)
+    rows = np.arange(64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for numbers in patterns:
+            a[rows, rows % 16] = numbers
+            shared = 2 * 64 * 64 + 128 * 64
+            kernels.launch("plain_64", 1, 128, a, b, d, i32(f16), i32(0), shared=shared)
+            v = numbers.view(np.float16).astype(f32) if f16 else floats(numbers)
+            start = (rows // 8 % 2 * 2).astype(f32)
+            assert np.array_equal(d[:, 0], start + v + v, equal_nan=True)
+
+
 def test_sums_are_poison_until_the_wait_that_covers_them(kernels):
     got, _ = product(kernels, "plain_64", fault=4)
     assert np.isnan(got).all()

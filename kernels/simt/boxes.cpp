@@ -12,11 +12,22 @@
 namespace simt {
 namespace {
 constexpr int ROW = 128, PIECE = 16, ELEMENT = 2;
-constexpr size_t ALIGN = 1024;  // of targets: the pattern of pieces begins there
+constexpr uintptr_t ALIGN = 1024;  // of targets: the pattern of pieces begins there
+
+// What lies in an mbarrier's eight bytes; the rest of it is beside the memory that kernels see.
+uint64_t mark(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) ^ 0x6d62617272696572;
+}
 
 Barrier& known(Worker& w, const void* address, const char* what, Place place) {
-  for (Barrier& b : w.barriers)
-    if (b.address == address) return b;
+  for (Barrier& b : w.barriers) {
+    if (b.address != address) continue;
+    const uint64_t right = mark(address);
+    if (memcmp(address, &right, sizeof right))
+      fail("%s at %s:%d: something else has been written over the mbarrier", what, place.file,
+           place.line);
+    return b;
+  }
   fail("%s at %s:%d: there is no mbarrier; nobody has made it with init", what, place.file,
        place.line);
 }
@@ -25,23 +36,33 @@ bool anybody_waits(const Barrier& b) {
   return std::any_of(b.waiting, b.waiting + MOST_WARPS, [](uint32_t lanes) { return lanes; });
 }
 
-// Calls use(target, source, bytes that are inside) for each row of a box.
+long long size_of(const BoxCopy& c) {
+  long long bytes = ROW;
+  for (int d = 1; d < c.map.rank; ++d) bytes *= c.map.box[d];
+  return bytes;
+}
+
+// Calls use(target, bytes of the row before the array's first, source, bytes from there on that are
+// inside) for each row of a box.
 template <class F>
 void each_row(const BoxCopy& c, F use) {
   const TensorMap& m = c.map;
-  int inside = std::min(m.sizes[0] - c.at[0], m.box[0]);  // elements of a row, from its first
-  if (c.at[0] < 0) inside = 0;
+  const long long first = c.at[0], width = m.box[0];
+  const long long begin = std::clamp(-first, 0ll, width);
+  const long long end = std::clamp(m.sizes[0] - first, begin, width);
   char* target = c.target;
   int i[4] = {};
   for (;;) {
-    const char* source = m.base + static_cast<long long>(c.at[0]) * ELEMENT;
-    bool there = inside > 0;
+    long long source = (first + begin) * ELEMENT;
+    bool there = true;
     for (int d = 1; d < m.rank; ++d) {
-      const int at = c.at[d] + i[d];
+      const long long at = static_cast<long long>(c.at[d]) + i[d];
       there = there && at >= 0 && at < m.sizes[d];
-      source += at * m.strides[d];
+      if (there) source += at * m.strides[d];
     }
-    use(target, source, there ? inside * ELEMENT : 0);
+    there = there && end > begin;
+    use(target, begin * ELEMENT, there ? m.base + source : nullptr,
+        there ? (end - begin) * ELEMENT : 0);
     target += ROW;
     int d = 1;
     while (d < m.rank && ++i[d] == m.box[d]) i[d++] = 0;
@@ -49,40 +70,46 @@ void each_row(const BoxCopy& c, F use) {
   }
 }
 
-void land(Worker& w, const BoxCopy& c) {
-  Thread* waiter = w.now;
-  w.now = &w.threads[c.by];
-  each_row(c, [&](char* target, const char* source, int inside) {
-    const size_t row = (target - w.smem) / ROW % 8;
-    for (int j = 0; j < ROW / PIECE; ++j) {
-      char* piece = target + (j ^ row) * PIECE;
-      const int valid = std::clamp(inside - j * PIECE, 0, PIECE);
-      if (valid) memcpy(piece, source + j * PIECE, valid);
-      memset(piece + valid, 0, PIECE - valid);
-    }
-    if (w.watch) w.watch->copy_lands(target, ROW, source, inside, c.pc);
-  });
-  w.now = waiter;
+// What the watch is told meanwhile is not the running thread's work.
+template <class F>
+void watched_as_copies(Worker& w, const Barrier& b, F work) {
+  if (w.watch) w.watch->boxes_act(static_cast<int>(&b - w.barriers.data()));
+  work();
+  if (w.watch) w.watch->boxes_act(-1);
 }
 
-// Ends the phase if it can: all have arrived, and somebody waits for the copies or there are none.
+void land(Worker& w, const BoxCopy& c) {
+  each_row(c, [&](char* target, size_t before, const char* source, size_t inside) {
+    char row[ROW] = {};
+    if (inside) memcpy(row + before, source, inside);
+    const size_t swizzle = reinterpret_cast<uintptr_t>(target) / ROW % 8;
+    for (size_t j = 0; j < ROW / PIECE; ++j)
+      memcpy(target + (j ^ swizzle) * PIECE, row + j * PIECE, PIECE);
+    if (w.watch) w.watch->copy_lands(target, ROW, source, inside, c.pc);
+  });
+}
+
+// Ends the phase if it can: all have arrived, and as many bytes as they expect have been asked for, if
+// any. Those land now; but only if somebody waits for them.
 void advance(Worker& w, Barrier& b, bool waits, Place place) {
-  if (b.left || (!b.copies.empty() && !waits)) return;
-  for (const BoxCopy& c : b.copies) {
-    land(w, c);
-    long long size = ROW;
-    for (int d = 1; d < c.map.rank; ++d) size *= c.map.box[d];
-    b.bytes -= size;
-    Thread* waiter = w.now;
-    w.now = &w.threads[c.by];
-    if (w.watch) w.watch->arrives(b.address, b.phase);
-    w.now = waiter;
-  }
+  if (b.left) return;
+  long long coming = 0;
+  for (const BoxCopy& c : b.copies) coming += size_of(c);
+  if (coming > b.bytes)
+    fail("mbarrier at %s:%d: %lld bytes more are coming than it was told to expect", place.file,
+         place.line, coming - b.bytes);
+  if (coming < b.bytes || (coming && !waits)) return;
+  Thread* running = w.now;
+  watched_as_copies(w, b, [&] {
+    for (const BoxCopy& c : b.copies) {
+      w.now = &w.threads[c.by];  // whom a report names
+      land(w, c);
+    }
+    w.now = running;
+    if (w.watch && coming) w.watch->arrives(b.address, b.phase);
+  });
   b.copies.clear();
-  if (b.bytes < 0)
-    fail("mbarrier at %s:%d: %lld bytes more have come than it was told to expect", place.file,
-         place.line, -b.bytes);
-  if (b.bytes) return;
+  b.bytes = 0;
   ++b.phase;
   b.left = b.arrivals;
   for (unsigned slot = 0; slot < MOST_WARPS; ++slot) {
@@ -102,6 +129,8 @@ void mbarrier_init(void* address, unsigned arrivals, Place place) {
       fail("mbarrier.init at %s:%d: it is there already", place.file, place.line);
   if (!arrivals) fail("mbarrier.init at %s:%d: for nobody", place.file, place.line);
   if (w.watch) w.watch->access(address, 8, WRITE, __builtin_return_address(0));
+  const uint64_t right = mark(address);
+  memcpy(address, &right, sizeof right);
   w.barriers.push_back({address, arrivals, arrivals, 0, 0, {}, {}});
 }
 
@@ -110,7 +139,7 @@ void mbarrier_arrive(void* address, unsigned bytes, Place place) {
   if (w.watch) w.watch->access(address, 8, READ, __builtin_return_address(0));
   Barrier& b = known(w, address, "mbarrier.arrive", place);
   if (!b.left)
-    fail("mbarrier.arrive at %s:%d: all %u have arrived, and what they expect is not there",
+    fail("mbarrier.arrive at %s:%d: all %u have arrived, and the phase has not ended",
          place.file, place.line, b.arrivals);
   b.bytes += bytes;
   --b.left;
@@ -121,6 +150,9 @@ void mbarrier_arrive(void* address, unsigned bytes, Place place) {
 void mbarrier_wait(void* address, unsigned parity, Place place) {
   Worker& w = *current;
   const Thread& t = *w.now;
+  if (parity > 1)
+    fail("mbarrier.try_wait at %s:%d: the parity is %u, neither 0 nor 1", place.file, place.line,
+         parity);
   if (w.watch) w.watch->access(address, 8, READ, __builtin_return_address(0));
   Barrier* b = &known(w, address, "mbarrier.try_wait", place);
   if (b->phase % 2 == parity) advance(w, *b, true, place);
@@ -140,17 +172,22 @@ void copy_box(void* shared, const TensorMap& map, void* barrier, const int* at, 
     fail("cp.async.bulk.tensor at %s:%d: %d coordinates for %d dimensions", place.file, place.line,
          rank, map.rank);
   std::copy(at, at + rank, copy.at);
-  size_t bytes = ROW;
-  for (int d = 1; d < rank; ++d) bytes *= map.box[d];
-  if (!in_shared(w, shared, bytes) || (copy.target - w.smem) % ALIGN)
+  if (!in_shared(w, shared, size_of(copy)) || reinterpret_cast<uintptr_t>(shared) % ALIGN)
     fail("cp.async.bulk.tensor at %s:%d: the target must lie in shared memory, at a multiple of %zu",
          place.file, place.line, ALIGN);
   if (w.watch) w.watch->access(barrier, 8, READ, copy.pc);
   Barrier& b = known(w, barrier, "cp.async.bulk.tensor", place);
-  each_row(copy, [&](char* target, const char* source, int inside) {
-    if (w.watch) w.watch->copy_begins(target, ROW, source, inside, copy.pc);
-    for (int i = 0; i < inside; ++i) static_cast<void>(static_cast<const volatile char*>(source)[i]);
-    memset(target, 0xff, ROW);
+  if (w.watch) {
+    w.watch->copy_begins(shared, size_of(copy), nullptr, 0, copy.pc);
+    w.watch->box_issued(static_cast<unsigned>(&b - w.barriers.data()));
+  }
+  watched_as_copies(w, b, [&] {
+    each_row(copy, [&](char* target, size_t, const char* source, size_t inside) {
+      if (w.watch && inside) w.watch->access(source, inside, READ | UNALIGNED, copy.pc);
+      const volatile char* byte = source;
+      for (size_t i = 0; i < inside; ++i) static_cast<void>(byte[i]);
+      memset(target, 0xff, ROW);
+    });
   });
   b.copies.push_back(copy);
   advance(w, b, anybody_waits(b), place);

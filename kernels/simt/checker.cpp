@@ -2,10 +2,11 @@
 // have done to the same bytes: is it inside an array of this launch, or shared memory? has anything
 // been written there? does a barrier order it behind the others' uses?
 //
-// What orders two uses of one block: __syncthreads, __syncwarp, mbarriers, nothing else. Uses of two blocks
-// of a launch are ordered by nothing; only atomics may meet. So a kernel that passes data between
-// blocks through flags and __threadfence is reported (there is none here: a second launch does it).
-// Blocks run one after the other, threads in turns; a race is seen whether or not it did harm.
+// What orders two uses of one block: __syncthreads, __syncwarp, mbarriers, nothing else. A copy of a
+// box comes behind what its thread did before; behind the copy comes only who waits for its mbarrier.
+// Uses of two blocks of a launch are ordered by nothing; only atomics may meet. So a kernel that passes
+// data between blocks through flags and __threadfence is reported (there is none here: a second launch
+// does it). Blocks run one after the other, threads in turns; a race is seen whether or not it did harm.
 #include "checker.h"
 
 #include <dlfcn.h>
@@ -58,14 +59,22 @@ void Checker::block_begins(Worker& worker) {
 
 void Checker::warp_barrier(unsigned warp, uint32_t mask) { clocks_.meet(warp, mask); }
 void Checker::arrives(const void* barrier, unsigned phase) {
-  clocks_.release(worker_->now->index, barrier, phase);
+  clocks_.release(actor(), barrier, phase);
+}
+void Checker::box_issued(unsigned barrier) {
+  clocks_.follow(clocks_.copier(barrier), worker_->now->index);
 }
 void Checker::has_waited(const void* barrier, unsigned phase) {
   clocks_.acquire(worker_->now->index, barrier, phase);
 }
 
+// Who does what the checker is told: the running thread, or copies, which are threads of their own.
+unsigned Checker::actor() const {
+  return boxes_ < 0 ? worker_->now->index : clocks_.copier(static_cast<unsigned>(boxes_));
+}
+
 Moment Checker::now(const Use& use) const {
-  const unsigned thread = worker_->now->index;
+  const unsigned thread = actor();
   return {epoch_, clocks_.stamp(thread),
           static_cast<uint32_t>(static_cast<const char*>(use.pc) - module_),
           static_cast<uint16_t>(thread)};
@@ -73,7 +82,7 @@ Moment Checker::now(const Use& use) const {
 
 // Does what `thread` did in this block, at the epoch and stamp of `then`, come before now?
 bool Checker::ordered(const Moment& then, unsigned thread) const {
-  const unsigned me = worker_->now->index;
+  const unsigned me = actor();
   return thread == me || then.epoch < epoch_ || clocks_.behind(me, thread, then.stamp);
 }
 
@@ -242,7 +251,7 @@ void Checker::each_shared(void* target, size_t bytes, F change) {
 
 void Checker::copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                           const void* pc) {
-  if (valid) access(source, valid, READ, pc);
+  if (valid) access(source, valid, READ | UNALIGNED, pc);
   access(target, bytes, WRITE, pc);
   each_shared(target, bytes, [](Cell& c) { c.in_flight = true; });
 }
@@ -250,7 +259,7 @@ void Checker::copy_begins(void* target, size_t bytes, const void* source, size_t
 void Checker::copy_lands(void* target, size_t bytes, const void* source, size_t valid,
                          const void* pc) {
   each_shared(target, bytes, [](Cell& c) { c.in_flight = false; });
-  if (valid) access(source, valid, READ, pc);  // it was read at any time up to now
+  if (valid) access(source, valid, READ | UNALIGNED, pc);  // it was read at any time up to now
   access(target, bytes, WRITE, pc);
 }
 

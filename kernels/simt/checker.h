@@ -17,6 +17,8 @@ class Checker : public Watch {
   void warp_barrier(unsigned warp, uint32_t mask) override;
   void arrives(const void* barrier, unsigned phase) override;
   void has_waited(const void* barrier, unsigned phase) override;
+  void box_issued(unsigned barrier) override;
+  void boxes_act(int barrier) override { boxes_ = barrier; }
   void access(const void* address, size_t bytes, unsigned how, const void* pc) override;
   void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                    const void* pc) override;
@@ -39,6 +41,7 @@ class Checker : public Watch {
     std::unique_ptr<Shadow> shadow;  // where writable
   };
 
+  unsigned actor() const;
   Moment now(const Use& use) const;
   bool ordered(const Moment& then, unsigned thread) const;
   void check(Cell& c, size_t offset, const Use& use);
@@ -66,6 +69,7 @@ class Checker : public Watch {
   Worker* worker_ = nullptr;
   const char* module_ = nullptr;  // where the kernel's machine code lies
   uint32_t serial_ = 0, epoch_ = 0;
+  int boxes_ = -1;  // the number of the mbarrier whose copies act; -1: the running thread does
   std::vector<unsigned long long> blocks_;  // the number in the grid of each block, by serial - 1
   Clocks clocks_;
   std::vector<Extent> extents_;

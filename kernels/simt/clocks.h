@@ -2,6 +2,9 @@
 //
 // Events are numbered in each warp: a __syncwarp of its lanes, the arrival of one at an mbarrier. What
 // a thread did before its event number s, others know of once they are ordered behind that event.
+//
+// Copies of boxes go their own ways: those that end with one mbarrier count as a thread of their own,
+// a "copier", whose number lies behind those of the block.
 #pragma once
 #include <stdint.h>
 
@@ -13,14 +16,18 @@ class Clocks {
  public:
   // A block of so many threads begins.
   void begin(unsigned threads) {
+    threads = (threads + 31) / 32 * 32 + COPIERS;
     if (threads == threads_ && !used_) return;
     threads_ = threads;
     used_ = crossed_ = false;
-    events_.assign((threads + 31) / 32, 0);
+    events_.assign(threads / 32, 0);
     stamps_.assign(threads, 0);
     seen_.assign(size_t{threads} * threads, 0);
     released_.clear();
   }
+  // The copier of the block's mbarrier of this number (of more than 32, some share one).
+  unsigned copier(unsigned barrier) const { return threads_ - COPIERS + barrier % COPIERS; }
+  bool copies(unsigned thread) const { return thread >= threads_ - COPIERS; }
   // The thread's last event.
   uint32_t stamp(unsigned thread) const { return stamps_[thread]; }
   // Is `me` ordered behind what `other` did when that was its stamp?
@@ -46,7 +53,17 @@ class Clocks {
   void release(unsigned thread, const void* barrier, unsigned phase) {
     used_ = crossed_ = true;
     row(thread)[thread] = stamps_[thread] = ++events_[thread / 32];
-    join(of(barrier, phase).data(), row(thread));
+    uint32_t* seen = of(barrier, phase).data();
+    if (copies(thread))
+      seen[thread] = row(thread)[thread];  // what it has copied is there, but nothing that its thread did
+    else
+      join(seen, row(thread));
+  }
+  // A copier goes on behind what a thread has done.
+  void follow(unsigned copier, unsigned thread) {
+    used_ = crossed_ = true;
+    row(thread)[thread] = stamps_[thread] = ++events_[thread / 32];
+    join(row(copier), row(thread));
   }
   void acquire(unsigned thread, const void* barrier, unsigned phase) {
     for (const Release& r : released_)
@@ -55,6 +72,7 @@ class Clocks {
   }
 
  private:
+  static constexpr unsigned COPIERS = 32;
   struct Release {  // of the last two phases of an mbarrier: what its arrivals had seen
     const void* barrier;
     unsigned phase[2];
@@ -88,7 +106,7 @@ class Clocks {
     return found->seen[phase % 2];
   }
 
-  unsigned threads_ = 0;
+  unsigned threads_ = COPIERS;
   bool used_ = false, crossed_ = false;  // any event; any between warps
   std::vector<uint32_t> events_;         // of each warp: how many
   std::vector<uint32_t> stamps_;         // of each thread

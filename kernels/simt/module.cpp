@@ -220,6 +220,8 @@ class Module {
   // A map of boxes: (array, first element, sizes, strides in elements, box); see device/boxes.py.
   static void take_map(Launch& l, const std::string& called, const py::handle& given, bool checked,
                        Arrays& arrays, char* value) {
+    if (!py::isinstance<py::tuple>(given) || py::len(given) != 5)
+      refuse(l.kernel->name, called + " must be a map of boxes");
     const auto parts = py::cast<py::tuple>(given);
     const auto array = py::cast<py::array>(parts[0]);
     const auto start = py::cast<long long>(parts[1]);
@@ -227,7 +229,7 @@ class Module {
     const auto strides = py::cast<std::vector<long long>>(parts[3]);
     const auto box = py::cast<std::vector<int>>(parts[4]);
     TensorMap map{};
-    map.rank = static_cast<int>(sizes.size());
+    map.rank = static_cast<int>(std::min<size_t>(sizes.size(), 5));
     if (array.itemsize() != 2 || map.rank < 2 || map.rank > 4 || strides.size() != sizes.size() ||
         box.size() != sizes.size() || strides[0] != 1 || sizes[0] % 8 || box[0] != 64)
       refuse(l.kernel->name, called + " is no map of boxes of 64 16-bit numbers");

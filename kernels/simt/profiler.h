@@ -34,6 +34,8 @@ class Profiler : public Watch {
   void warp_barrier(unsigned warp, uint32_t mask) override;
   void arrives(const void*, unsigned) override {}
   void has_waited(const void*, unsigned) override {}
+  void box_issued(unsigned) override {}
+  void boxes_act(int) override {}
   void access(const void* address, size_t bytes, unsigned how, const void* pc) override;
   void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                    const void* pc) override;

@@ -41,11 +41,15 @@ void Checker::report(const Use& use, size_t offset, const std::string& trouble) 
 
 void Checker::race(const Use& use, size_t offset, const Moment& other, const char* what,
                    uint32_t block) {
-  std::string who = "thread " + words(other.thread, launch_.block);
+  const bool boxes = clocks_.copies(other.thread) || clocks_.copies(actor());
+  std::string who = clocks_.copies(other.thread) ? "the copy of a box"
+                                                 : "thread " + words(other.thread, launch_.block);
   if (block) who = "block " + words(blocks_[block - 1], launch_.grid) + " " + who;
   const bool same_warp = other.thread / 32 == worker_->now->index / 32;
   const char* missing = block ? "; no barrier orders two blocks"
+                        : boxes ? "; no wait for an mbarrier lies between"
                         : same_warp ? "; no __syncwarp lies between"
+                        : !worker_->barriers.empty() ? "; no __syncthreads or mbarrier lies between"
                                     : "; no __syncthreads lies between";
   report(use, offset, "which " + who + " has " + what + " at " + source_line(module_ + other.pc) +
                           missing);

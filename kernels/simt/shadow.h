@@ -14,7 +14,7 @@ struct Moment {
   uint32_t epoch;   // how many __syncthreads the block had behind it
   uint32_t stamp;   // the number of the thread's last event in clocks.h, counted in its warp
   uint32_t pc;      // where: an offset in the module
-  uint16_t thread;  // its number in the block
+  uint16_t thread;  // its number in the block, or a copier's (clocks.h)
 };
 
 // The uses of one word (or byte) that a coming use may conflict with. All zeros: none.

@@ -28,10 +28,14 @@ class Watch {
   // The running thread arrives at an mbarrier, in this phase; or has waited for the end of it.
   virtual void arrives(const void* barrier, unsigned phase) = 0;
   virtual void has_waited(const void* barrier, unsigned phase) = 0;
+  // The running thread has issued a copy of a box that ends with the block's mbarrier of this number.
+  virtual void box_issued(unsigned barrier) = 0;
+  // What is told from here on is done by such copies and not by the running thread; -1: no longer.
+  virtual void boxes_act(int barrier) = 0;
   // The running thread touches memory; pc lies behind the call in the kernel's machine code.
   virtual void access(const void* address, size_t bytes, unsigned use, const void* pc) = 0;
-  // A cp.async from `source` (the first `valid` bytes; the rest is zeros), or a row of a box, is
-  // issued by the running thread; and lands, which it has caused.
+  // A cp.async from `source` (`valid` bytes; the rest of the target becomes zeros), or a row of a box,
+  // which needs no alignment, is issued by the running thread; and lands.
   virtual void copy_begins(void* target, size_t bytes, const void* source, size_t valid,
                            const void* pc) = 0;
   virtual void copy_lands(void* target, size_t bytes, const void* source, size_t valid,

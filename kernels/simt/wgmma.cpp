@@ -14,23 +14,34 @@ namespace {
 constexpr int DEPTH = 16, ROW = 128;  // numbers a product adds up; bytes of a row of the layout
 constexpr int MOST_COLUMNS = 256;
 
-float widened(uint16_t half, Half format) {
-  uint32_t bits = static_cast<uint32_t>(half) << 16;
-  if (format == Half::F16) {
-    const uint32_t sign = bits & 0x80000000u, rest = half & 0x7fff;
-    bits = rest >= 0x7c00 ? sign | 0x7f800000 | (rest & 0x3ff) << 13 : rest << 13;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    if (rest >= 0x7c00) return f;
-    f *= 0x1p112f;
-    return sign ? -f : f;
+// Floats side by side: compilers have a word for them, and each is rounded as if it were alone.
+using Four = float __attribute__((vector_size(16)));
+
+// Eight numbers of 16 bits. f16: exponent and fraction are moved into place, the factor makes up for the
+// other bias; Inf and NaN have none.
+void widen(const char* halves, Half format, float* to) {
+  uint16_t h[8];
+  uint32_t bits[8];
+  memcpy(h, halves, sizeof h);
+  if (format == Half::BF16) {
+    for (int e = 0; e < 8; ++e) bits[e] = static_cast<uint32_t>(h[e]) << 16;
+  } else {
+    for (int e = 0; e < 8; ++e) bits[e] = static_cast<uint32_t>(h[e] & 0x7fff) << 13;
+    float f[8];
+    memcpy(f, bits, sizeof f);
+    for (int e = 0; e < 8; ++e) f[e] *= 0x1p112f;
+    memcpy(bits, f, sizeof f);
+    for (int e = 0; e < 8; ++e) {
+      const uint32_t rest = h[e] & 0x7fff;
+      bits[e] = rest >= 0x7c00 ? 0x7f800000 | (rest & 0x3ff) << 13 : bits[e];
+      bits[e] |= static_cast<uint32_t>(h[e] & 0x8000) << 16;
+    }
   }
-  float f;
-  memcpy(&f, &bits, sizeof f);
-  return f;
+  memcpy(to, bits, sizeof bits);
 }
 
-// Element (i, k) of a factor: row i of A or column i of B.
+// Element (i, k) of a factor: row i of A or column i of B. Eight of them lie side by side: from an i that
+// is a multiple of 8 on, if the factor is turned, else from such a k on.
 struct Factor {
   unsigned start, leading, stride;
   bool turned;  // i is fastest in memory, not k
@@ -51,33 +62,59 @@ struct Factor {
   }
 };
 
-float element(Worker& w, const Factor& f, int i, int k, const Product& p) {
-  const char* address = w.smem + f.at(i, k);
-  if (f.at(i, k) + 2 > w.smem_bytes)
+// The eight elements that begin with (i, k).
+void eight(Worker& w, const Factor& f, int i, int k, const Product& p, float* to) {
+  const unsigned at = f.at(i, k);
+  if (at + 16 > w.smem_bytes)
     fail("wgmma at %s:%d: element (%d,%d) of a factor lies outside shared memory", p.place.file,
          p.place.line, i, k);
-  if (w.watch) w.watch->access(address, 2, READ, p.pc);
-  uint16_t half;
-  memcpy(&half, address, 2);
-  return widened(half, p.format);
+  if (w.watch) w.watch->access(w.smem + at, 16, READ, p.pc);
+  widen(w.smem + at, p.format, to);
+}
+
+// Rows i from `first` on of a factor: to[k][i - first].
+template <int ROWS>
+void gather(Worker& w, const Factor& f, int first, int count, const Product& p,
+            float (&to)[DEPTH][ROWS]) {
+  if (f.turned) {
+    for (int k = 0; k < DEPTH; ++k)
+      for (int i = 0; i < count; i += 8) eight(w, f, first + i, k, p, to[k] + i);
+    return;
+  }
+  for (int i = 0; i < count; ++i)
+    for (int k = 0; k < DEPTH; k += 8) {
+      float row[8];
+      eight(w, f, first + i, k, p, row);
+      for (int e = 0; e < 8; ++e) to[k + e][i] = row[e];
+    }
 }
 
 // The warp's part of D: row i lies with lanes 4 (i % 8) to 4 (i % 8) + 3, of which each has columns
 // 8 j + 2 (lane % 4) and the next.
 void multiply(Worker& w, unsigned warp, const Product& p, float* const (&sums)[WARP]) {
   const Factor a(p.a, p.a_turned, p.place), b(p.b, p.b_turned, p.place);
-  float columns[DEPTH][MOST_COLUMNS];
-  for (int k = 0; k < DEPTH; ++k)
-    for (int j = 0; j < p.columns; ++j) columns[k][j] = element(w, b, j, k, p);
+  float rows[DEPTH][16], columns[DEPTH][MOST_COLUMNS];
+  gather(w, a, static_cast<int>(warp) % 4 * 16, 16, p, rows);
+  gather(w, b, 0, p.columns, p, columns);
   for (int i = 0; i < 16; ++i) {
-    float row[MOST_COLUMNS];
     float* const* lanes = sums + i % 8 * 4;
-    for (int j = 0; j < p.columns; ++j) row[j] = lanes[j % 8 / 2][j / 8 * 4 + i / 8 * 2 + j % 2];
-    for (int k = 0; k < DEPTH; ++k) {
-      const float factor = element(w, a, static_cast<int>(warp) % 4 * 16 + i, k, p);
-      for (int j = 0; j < p.columns; ++j) row[j] += factor * columns[k][j];
+    for (int j = 0; j < p.columns; j += 8) {  // two floats of each of the four lanes
+      float* part[4];
+      for (int l = 0; l < 4; ++l) part[l] = lanes[l] + j / 2 + i / 8 * 2;
+      Four low = {part[0][0], part[0][1], part[1][0], part[1][1]};
+      Four high = {part[2][0], part[2][1], part[3][0], part[3][1]};
+      for (int k = 0; k < DEPTH; ++k) {
+        Four b_low, b_high;
+        memcpy(&b_low, columns[k] + j, sizeof b_low);
+        memcpy(&b_high, columns[k] + j + 4, sizeof b_high);
+        low += rows[k][i] * b_low;
+        high += rows[k][i] * b_high;
+      }
+      for (int e = 0; e < 4; ++e) {
+        part[e / 2][e % 2] = low[e];
+        part[2 + e / 2][e % 2] = high[e];
+      }
     }
-    for (int j = 0; j < p.columns; ++j) lanes[j % 8 / 2][j / 8 * 4 + i / 8 * 2 + j % 2] = row[j];
   }
 }
 

@@ -58,16 +58,17 @@ def number(entry: str, p: Param, value: Any) -> np.generic:
     return kind.type(value)
 
 
-def check_array(where: Any, name: str, p: Param, given: Any) -> None:
+def check_array(where: Any, unit: str, name: str, p: Param, given: Any) -> None:
     """KernelError unless an array of the device, or the view of one, may be given for `p`."""
     if isinstance(given, Boxes) == p.pointer:
         raise KernelError(f"{name} must be {'an array' if p.pointer else 'a view (boxes)'}")
     a = of_boxes(given)
     if not where.owns(a):
         raise KernelError(f"{name} must be an array on {where.name}, got {type(a).__name__}")
-    if (p.pointer and a.dtype != p.dtype) or not a.flags.c_contiguous:
+    kind = p.dtype if p.pointer else FORMATS.get(unit.partition(":")[2], a.dtype)
+    if a.dtype != kind or not a.flags.c_contiguous:
         raise KernelError(
-            f"{name} must be a contiguous {p.dtype} array, "
+            f"{name} must be a contiguous {kind} array, "
             f"got {a.dtype} of shape {a.shape} with strides {a.strides}"
         )
     if where.address(a) % ALIGNMENT:

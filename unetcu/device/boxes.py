@@ -40,16 +40,16 @@ def boxes(
     an element within the sizes would lie outside the array.
     """
     view = Boxes(array, start, tuple(sizes), tuple(strides), tuple(box))
-    last = start + sum((n - 1) * stride for n, stride in zip(sizes, strides, strict=True))
     if not (
         array.dtype.itemsize == 2
-        and 2 <= len(sizes) == len(box) <= 4
+        and 2 <= len(sizes) == len(strides) == len(box) <= 4
         and strides[0] == 1
         and box[0] == ROW
         and all(1 <= n <= MOST for n in box)
-        and all(n >= 1 for n in sizes)
+        and min(sizes) >= 1
+        and min(start, *strides) >= 0
         and not any(n % PIECE for n in (start, sizes[0], *strides[1:]))
-        and 0 <= start <= last < array.size
+        and start + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True)) < array.size
     ):
         raise KernelError(f"TMA cannot copy such boxes of {array.shape}: {view[1:]}")
     return view

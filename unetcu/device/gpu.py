@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import KernelError
-from ..kernel import MAP, Param
+from ..kernel import MAP
 from .arguments import (
     BLOCK_LIMITS,
     GRID_LIMITS,
@@ -233,7 +233,7 @@ class Gpu:
             raise KernelError(f"{entry}: {shared} bytes of shared memory; at most {SHARED_LIMIT}")
         unit = stem if ":" in stem else unit_for(stem, entry, args)
         parameters = signature(unit, entry)
-        ready = self._checked(entry, parameters, args)
+        ready = self._checked(unit, entry, args)
         self.launches[entry] += 1
         if self.debug:
             look(self, entry, parameters, ready, before=True)
@@ -244,15 +244,16 @@ class Gpu:
             self.synchronize()
             look(self, entry, parameters, ready, before=False)
 
-    def _checked(self, entry: str, parameters: tuple[Param, ...], args: tuple) -> list[Any]:
+    def _checked(self, unit: str, entry: str, args: tuple) -> list[Any]:
         """The arguments as the C function wants them."""
+        parameters = signature(unit, entry)
         if len(args) != len(parameters):
             takes = f"{len(parameters)} arguments ({', '.join(p.name for p in parameters)})"
             raise KernelError(f"{entry} takes {takes}, got {len(args)}")
         ready = []
         for p, a in zip(parameters, args, strict=True):
             if p.pointer or p.dtype == MAP:
-                check_array(self, f"{entry}: {p.name}", p, a)
+                check_array(self, unit, f"{entry}: {p.name}", p, a)
                 ready.append(a)
             else:
                 ready.append(number(entry, p, a))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import KernelError
 from ..kernel import Param
+from .boxes import of_boxes
 
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -15,7 +16,8 @@ OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def look(where: Any, entry: str, parameters: tuple[Param, ...], args: list, before: bool) -> None:
     """UNETCU_DEBUG: NaN may neither go into a kernel nor be made by it."""
     for p, a in zip(parameters, args, strict=True):
-        if not p.pointer or not p.dtype.startswith("float") or (before and not p.const):
+        a = of_boxes(a)
+        if isinstance(a, np.generic) or a.dtype.kind != "f" or (before and not p.const):
             continue
         values = where.get(a)
         bad = np.isnan(values)
