@@ -23,12 +23,9 @@ def addresses(
 
     multiple: what the address must be a multiple of, if it is not `size`.
     """
-    name, offset = m.address(operand)
     space = next((p for p in op[1:] if p.split("_")[0] in ("global", "shared", "const")), "")
     space = space.split("_")[0]
-    narrow_address = m.width(name) == 32 if name[0] == "%" else False
-    raw = m.read(name, np.dtype(np.uint32 if narrow_address else np.uint64))
-    address = np.broadcast_to(raw, m.count)[who].astype(np.int64) + offset
+    address = pointers(m, operand, who)
     if not space:  # a generic address
         space = "shared" if (address < SHARED + (1 << 20)).all() else "global"
     memory = m.spaces[space]
@@ -36,6 +33,15 @@ def addresses(
         return memory, memory.at(address, m.owner[who], size, write, multiple or size)
     except Fault as fault:
         raise Fault(fault.what, int(who[fault.which])) from None
+
+
+def pointers(m: Any, operand: str, who: np.ndarray) -> np.ndarray:
+    """What "[%rd1+16]" is for the threads `who`."""
+    name, offset = m.address(operand)
+    narrow_address = m.width(name) == 32 if name[0] == "%" else False
+    raw = m.read(name, np.dtype(np.uint32 if narrow_address else np.uint64))
+    address: np.ndarray = np.broadcast_to(raw, m.count)[who].astype(np.int64) + offset
+    return address
 
 
 def load(m: Any, op: Op, operands: Operands) -> None:
@@ -68,6 +74,8 @@ def store(m: Any, op: Op, operands: Operands) -> None:
     memory, index = addresses(m, op, operands[0], dtype.itemsize * len(sources), True, who)
     values = [np.broadcast_to(m.read(s, dtype), m.count)[who] for s in sources]
     memory.store(index, np.stack(values, -1))
+    if memory is m.spaces["shared"]:
+        memory.writer[index] = who[:, None] + 1
 
 
 def _passed(m: Any, operand: str, dtype: np.dtype) -> str:

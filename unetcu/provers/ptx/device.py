@@ -5,15 +5,17 @@ import functools
 
 from ...cache import load_or_make
 from ...device import nvrtc
+from ...device.boxes import Boxes
 from ...device.gpu import Call
 from ...device.simt import Simt
 from ...errors import KernelError
-from ...kernel import entries, source
+from ...kernel import entries, needs, source
 from .machine import PtxModule
 
 
 class PtxDevice(Simt):
-    """Arrays as on simt; kernels as NVRTC compiles them for the architecture, such as "sm_80"."""
+    """Arrays as on simt; kernels as NVRTC compiles them for the architecture, such as "sm_80", or
+    for the one that they are written for."""
 
     def __init__(self, arch: str = "sm_80") -> None:
         super().__init__()
@@ -27,8 +29,13 @@ class PtxDevice(Simt):
                 a.flags.writeable = False
             elif p.pointer and not a.flags.writeable:
                 raise KernelError(f"{call.entry} writes to {p.name}, which is read-only")
+            elif isinstance(a, Boxes):
+                plain = self.get(a.array).view()
+                plain.flags.writeable = False
+                a = a._replace(array=plain)
             given.append(self.get(a) if p.pointer else a)
-        loaded = module(call.unit, self._arch)
+        number, letter = needs(call.unit)
+        loaded = module(call.unit, f"sm_{number}{letter}" if letter else self._arch)
         loaded.launch(call.entry, call.grid, call.block, given, call.shared)
 
 

@@ -17,18 +17,21 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ...device.boxes import Boxes
+from . import hopper
 from .calls import kernels
 from .memory import SHARED, Fault, Global, Memory, Shared
 from .ops import OPS
 from .registers import Registers
 from .text import Entry, Instruction, PtxError
+from .tma import MAPS
 from .warp import WARP_OPS
 
 __all__ = ["PtxError", "PtxModule"]
 
 AT_ONCE = 1 << 15  # threads that run together; more blocks than that come one group after another
 MOST_STEPS = 2_000_000  # instructions; then a kernel is taken not to end
-HANDLERS = {**OPS, **WARP_OPS}
+HANDLERS = {**OPS, **WARP_OPS, **hopper.HOPPER_OPS}
 
 
 class PtxModule:
@@ -47,26 +50,33 @@ class PtxModule:
     ) -> None:
         """Run a kernel, as the SIMT runtime would: arrays are written to in place.
 
-        grid, block: up to three sizes; args: C-contiguous NumPy arrays for pointers, NumPy scalars
-        for the rest; shared: bytes of dynamic shared memory. A read-only array may not be written
-        to. In arrays of floats, elements with all bits set count as never written: so does
-        `empty` of the simt device leave them. Raises PtxError.
+        grid, block: up to three sizes; args: C-contiguous NumPy arrays for pointers, Boxes for
+        tensor maps, NumPy scalars for the rest; shared: bytes of dynamic shared memory. A read-only
+        array may not be written to. In arrays of floats, elements with all bits set count as never
+        written: so does `empty` of the simt device leave them. Raises PtxError.
         """
         kernel = self.kernels.get(entry)
         if kernel is None:
             raise PtxError(f"the PTX has no kernel {entry}; it has {', '.join(self.kernels)}")
         grids, blocks = (tuple(map(int, (*sizes, 1, 1)[:3])) for sizes in (grid, block))
         _check(kernel, blocks, args)
-        arrays = _distinct([a for a in args if isinstance(a, np.ndarray)], entry)
+        given = [a.array if isinstance(a, Boxes) else a for a in args]
+        arrays = _distinct([a for a in given if isinstance(a, np.ndarray)], entry)
         memory = Global(arrays, [t.values for t in self._tables])
         params: dict[str, bytes] = {}
-        for (name, _), a in zip(kernel.params, args, strict=True):
-            if isinstance(a, np.ndarray):
-                same = (i for i, b in enumerate(arrays) if _place(a) == _place(b))
-                params[name] = memory.address(next(same)).to_bytes(8, "little")
-            else:
-                params[name] = a.tobytes()
+        maps: dict[int, Boxes] = {}
         symbols = {n: SHARED + at for n, at in kernel.shared.items()}
+        for (name, size), a, b in zip(kernel.params, args, given, strict=True):
+            if not isinstance(b, np.ndarray):
+                params[name] = a.tobytes()
+                continue
+            same = (i for i, c in enumerate(arrays) if _place(b) == _place(c))
+            address = memory.address(next(same))
+            if isinstance(a, Boxes):
+                symbols[name] = MAPS + size * len(maps)
+                maps[symbols[name]] = a._replace(array=address)
+            else:
+                params[name] = address.to_bytes(8, "little")
         symbols |= {t.name: memory.address(len(arrays) + i) for i, t in enumerate(self._tables)}
         count, threads = math.prod(grids), math.prod(blocks)
         group = max(1, AT_ONCE // threads)
@@ -74,6 +84,7 @@ class PtxModule:
             with np.errstate(all="ignore"):
                 for first in range(0, count, group):
                     machine = Machine(kernel, params, symbols, memory, grids, blocks)
+                    machine.maps = maps
                     machine.run(np.arange(first, min(first + group, count)), shared)
         finally:
             memory.give_back()
@@ -81,6 +92,9 @@ class PtxModule:
 
 class Machine(Registers):
     """The threads of some blocks of one launch."""
+
+    maps: dict[int, Boxes]  # by their addresses; `array` is the address of the array
+    give_way: bool
 
     def __init__(
         self,
@@ -107,19 +121,25 @@ class Machine(Registers):
         self.pc = np.zeros(self.count, np.int64)
         self.copies: list[list[np.ndarray]] = []  # cp.async: lanes, groups, indices, bytes
         self.groups = np.zeros(self.count, np.int64)
-        self._steps = 0
-        parked = np.zeros(self.count, bool)
-        end, tried = len(self.kernel.code), b""
+        hopper.begin(self)
+        self._steps = self._moves = 0
+        self._parked = np.zeros(self.count, bool)
+        end, tried = len(self.kernel.code), -1
         while (alive := self.alive).any():
-            free = alive & ~parked
-            if not free.any():  # who has ended meanwhile is not waited for: all may ask once more
-                if self.pc.tobytes() == tried:
-                    self._stuck(parked)
-                free, tried = alive, self.pc.tobytes()
+            free = alive & ~self._parked
+            if not free.any():  # all may ask once more, and again if one could go on
+                if self._moves == tried:
+                    self._stuck()
+                free, tried = alive, self._moves
+                self._parked[:] = False
             now = int(self.pc[free].min())
             lanes = alive & (self.pc == now)  # with those that waited here for the others
-            parked &= ~lanes
-            parked |= self._forward(now, lanes, end)
+            self._parked &= ~lanes
+            self._parked |= self._forward(now, lanes, end)
+        try:
+            hopper.end(self)
+        except Fault as fault:
+            self.fail(0, fault.what)
 
     @property
     def alive(self) -> np.ndarray:
@@ -143,6 +163,7 @@ class Machine(Registers):
             if step.op[0] in ("bra", "ret", "exit"):
                 self.pc[lanes] = now + 1
                 self.pc[acting] = end if step.op[0] != "bra" else self._target(step)
+                self._moves += 1
                 return waiting
             if acting.any():
                 self.acting = acting
@@ -153,7 +174,12 @@ class Machine(Registers):
                     lanes = lanes & ~held
                     if not lanes.any():
                         return waiting
+            self._moves += 1
             now += 1
+            if self.give_way:
+                self.give_way = self._parked[:] = False
+                self.pc[lanes] = now
+                return waiting | lanes
             if now >= stop:
                 self.pc[lanes] = now
                 return waiting
@@ -185,10 +211,12 @@ class Machine(Registers):
         shown = (",".join(str(int(i)) for i in at) for at in (block, thread))
         return "block ({}) thread ({})".format(*shown)
 
-    def _stuck(self, parked: np.ndarray) -> NoReturn:
-        lane = int(np.flatnonzero(parked)[0])
+    def _stuck(self) -> NoReturn:
+        lane = int(np.flatnonzero(self.alive)[0])
         self.instruction = self.kernel.code[self.pc[lane]]
         others = self.alive & (self.owner == self.owner[lane]) & (self.pc != self.pc[lane])
+        if not others.any():
+            self.fail(lane, "waits for what nobody will do")
         other = self.kernel.code[self.pc[np.argmax(others)]]
         self.fail(
             lane, f"waits for others of its block, which wait at {other.source or other.text}"
@@ -204,7 +232,8 @@ def _check(kernel: Entry, block: tuple[int, ...], args: Sequence[Any]) -> None:
     if len(args) != len(kernel.params):
         raise PtxError(f"{kernel.name} takes {len(kernel.params)} arguments, got {len(args)}")
     for i, (a, (_, size)) in enumerate(zip(args, kernel.params, strict=True)):
-        given = 8 if isinstance(a, np.ndarray) else getattr(a, "nbytes", 0)
+        given = 128 if isinstance(a, Boxes) else 8
+        given = given if isinstance(a, Boxes | np.ndarray) else getattr(a, "nbytes", 0)
         if given != size or (isinstance(a, np.ndarray) and not a.flags.c_contiguous):
             raise PtxError(f"{kernel.name}: argument {i} has {size} bytes, got {a!r:.80}")
 

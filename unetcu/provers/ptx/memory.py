@@ -120,12 +120,43 @@ class Global(Memory):
 
 
 class Shared(Memory):
-    """The shared memory of every block; nothing is written at first."""
+    """The shared memory of every block; nothing is written at first.
+
+    busy: of each byte, how many copies and products under way write or read it; writer: the number
+    + 1 of the thread that stored it and has not yet shown it to the asynchronous proxy (TMA and
+    wgmma, which reach memory by another way than threads do).
+    """
 
     def __init__(self, blocks: int, size: int) -> None:
         super().__init__(blocks * size)
         self.size = size
         self.state[:] = ROOM
+        self.busy = np.zeros(blocks * size, np.uint16)
+        self.writer = np.zeros(blocks * size, np.int32)
+
+    def at(
+        self, address: np.ndarray, owner: np.ndarray, size: int, write: bool, multiple: int
+    ) -> np.ndarray:
+        """As of any memory; and nobody writes what a copy or a product still needs."""
+        index = super().at(address, owner, size, write, multiple)
+        if write and (busy := self.busy[index].any(1)).any():
+            which = int(np.argmax(busy))
+            what = f"writes {size} bytes that a copy or a product under way still needs"
+            raise Fault(f"{what}: {self.describe(int(address[which]))}", which)
+        return index
+
+    def for_async(
+        self, address: np.ndarray, owner: int, thread: int, write: bool = False
+    ) -> np.ndarray:
+        """Indices (accesses, 2) of 16-bit numbers that TMA or wgmma accesses for a thread."""
+        try:
+            index = self.at(address, np.full(address.shape, owner), 2, write, 2)
+        except Fault as fault:
+            raise Fault(f"in the background {fault.what}", thread) from None
+        if (unseen := self.writer[index].any(1)).any():
+            place = self.describe(int(address[np.argmax(unseen)]))
+            raise Fault(f"comes to what was stored without fence.proxy.async: {place}", thread)
+        return index
 
     def find(self, address: np.ndarray, owner: np.ndarray) -> np.ndarray:
         """Indices into data."""

@@ -228,14 +228,14 @@ def _cvt(m: Any, op: Op, operands: Operands) -> None:
 
 
 def _nothing(m: Any, op: Op, operands: Operands) -> None:
-    """Fences and hints: threads here see each other's writes at once."""
+    """Hints, and fences among threads, who see each other's writes here at once."""
 
 
 OPS: dict[str, Handler] = {
     **dict.fromkeys(("add", "sub", "mul", "div", "rem", "min", "max", "fma", "mad"), _arithmetic),
     **dict.fromkeys(("neg", "abs"), _one),
     **dict.fromkeys(APPROXIMATE, _approximate),
-    **dict.fromkeys(("membar", "fence", "prefetch", "prefetchu"), _nothing),
+    **dict.fromkeys(("membar", "prefetch", "prefetchu"), _nothing),
     "copysign": _copysign,
     "testp": _testp,
     "setp": _setp,

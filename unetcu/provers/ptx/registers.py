@@ -12,6 +12,7 @@ from .memory import Fault
 from .text import split
 
 BOOL = np.dtype(bool)
+FREE, TOUCHED, BUSY = range(3)  # sums of wgmma: fenced, accessed since, under way
 _ADDRESS = re.compile(r"\[\s*([%$\w]+)\s*(?:\+\s*(-?\w+)\s*)?\]")
 
 
@@ -50,11 +51,14 @@ class Registers:
 
     count: int  # threads
     acting: np.ndarray  # bool (threads)
+    sums: dict[str, int]  # the registers that wgmma adds to: their rows in
+    sums_are: np.ndarray  # FREE, TOUCHED or BUSY (registers, threads)
 
     def __init__(self, widths: dict[str, int], params: dict[str, bytes], symbols: dict[str, int]):
         self._widths, self.params, self._symbols = widths, params, symbols
         self._values: dict[str, np.ndarray] = {}
         self._special: dict[str, np.ndarray] = {}
+        self.sums = {}
 
     def place(
         self, thread: np.ndarray, number: np.ndarray, block: tuple[int, ...], grid: tuple[int, ...]
@@ -76,6 +80,8 @@ class Registers:
 
     def read(self, operand: str, dtype: np.dtype) -> np.ndarray:
         """An operand as `dtype`, for every thread (constants too: they broadcast)."""
+        if operand in self.sums:
+            self._touch(operand)
         found = self._values.get(operand)
         if found is None:
             found = self._special.get(operand)
@@ -99,6 +105,8 @@ class Registers:
         """Set a register of the threads that act; widened as PTX does where it is wider."""
         if operand == "_":
             return
+        if operand in self.sums:
+            self._touch(operand)
         wide = _wide(self._widths[operand])
         value = np.asarray(value)
         if (value.dtype == BOOL) != (wide == BOOL):
@@ -113,6 +121,13 @@ class Registers:
             rest = np.zeros(1, bool) if wide == BOOL else ~np.zeros(1, wide)
             value = np.where(self.acting, value, rest if old is None else old)
         self._values[operand] = value
+
+    def _touch(self, operand: str) -> None:
+        """A register that wgmma adds to is accessed by another instruction."""
+        state = self.sums_are[self.sums[operand]]
+        if (busy := self.acting & (state == BUSY)).any():
+            raise Fault(f"accesses {operand}, a sum of wgmma under way", int(np.argmax(busy)))
+        state[self.acting] = TOUCHED
 
     def address(self, operand: str) -> tuple[str, int]:
         """(name, offset) of "[%rd1+16]"."""

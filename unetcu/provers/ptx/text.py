@@ -64,6 +64,7 @@ _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 _ENTRY = re.compile(r"\.(entry|func)\s*(\([^)]*\))?\s*(\w+)\s*\(([^)]*)\)([^{;]*)\{")
 _PARAM = re.compile(r"\.param\s+((?:\.\w+\s+(?:\d+\s+)?)+)(\w+)(?:\[(\d+)\])?")
 _ARRAY = re.compile(r"\.(\w+)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([$\w]+)((?:\[\d*\])*)")
+_SCOPE = re.compile(r"\{[^{}]*\}")
 _LABEL = re.compile(r"([$\w]+)\s*:(?!:)\s*")
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:.*inlined_at\s+(\d+)\s+(\d+))?")
 
@@ -87,7 +88,8 @@ def parse(text: str) -> tuple[dict[str, Entry], dict[str, Entry], list[Table]]:
         most = math.prod(map(int, bounds[1].split(","))) if bounds else 1024
         entry = Entry(head[3], [*results, *params], most, bounds is not None)
         (entries if head[1] == "entry" else functions)[entry.name] = entry
-        _read_body(entry, text[head.end() : end - 1], text.count("\n", 0, head.end()) + 1, files)
+        body = _SCOPE.sub(_with_own_labels, text[head.end() : end - 1])
+        _read_body(entry, body, text.count("\n", 0, head.end()) + 1, files)
     outside += text[at:]
     shared = re.findall(r"^.*\.shared\b[^;]*(?=;)", outside, re.M)
     for declared in sorted(shared, key=lambda s: "[]" in s):  # the dynamic part comes last
@@ -111,6 +113,14 @@ def _closing(text: str, at: int) -> int:
     return at
 
 
+def _with_own_labels(scope: re.Match[str]) -> str:
+    """Labels of a scope in braces are its own: inline assembly has the same ones each time."""
+    text = scope[0]
+    for name in re.findall(r"(?<=[{};\n])\s*(\w+)\s*:(?!:)", text):
+        text = re.sub(rf"\b{name}\b", f"{name}${scope.start()}", text)
+    return text
+
+
 def _read_body(entry: Entry, body: str, first: int, files: dict[str, str]) -> None:
     source = ""
     passed: dict[str, str] = {}  # parameters of calls: every call has its own of the same names
@@ -132,6 +142,8 @@ def _read_body(entry: Entry, body: str, first: int, files: dict[str, str]) -> No
         elif statement.startswith(".local"):
             entry.local += _size(_ARRAY.match(statement))[1]
         elif statement.endswith(":"):
+            if statement[:-1] in entry.labels:
+                raise PtxError(f"{entry.name}: two labels {statement} (PTX line {number})")
             entry.labels[statement[:-1]] = len(entry.code)
         elif statement[0] != ".":
             if passed:
