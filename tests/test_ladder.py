@@ -9,7 +9,7 @@ from gpus import CUDA
 
 from unetcu.device import device, nvrtc
 from unetcu.errors import ShapeError
-from unetcu.kernel import KERNELS, constants, entries, source
+from unetcu.kernel import constants, entries, source
 from unetcu.provers.ladder import convolve, launch_of, rungs
 
 DEVICES = ["simt:guard", "simt:reverse,guard-before", "simt:shuffled", "simt:checked", CUDA]
@@ -119,9 +119,6 @@ def profiled(rung, *shape):
     (entry, rows), *others = where.records
     assert entry == rung
     assert not others
-    text = (KERNELS / f"ladder/{rung}.cu").read_text("utf-8").splitlines()
-    # What wgmma reads by itself is no request of a thread; here it is counted as if it were.
-    rows = [r for r in rows if "shared" not in r["kind"] or "wgmma" not in text[r["line"] - 1]]
     for row in rows:
         if row["kind"] == "shared load":  # no bank conflicts, in any rung
             assert row["wavefronts"] == row["ideal"]

@@ -55,7 +55,7 @@ Profiler::Site& Profiler::site(const void* pc, Kind kind, int array) {
 void Profiler::access(const void* address, size_t bytes, unsigned how, const void* pc) {
   const char* p = static_cast<const char*>(address);
   const Worker& w = *worker_;
-  if (on_stack(w, p)) return;
+  if (on_stack(w, p) || how & UNASKED) return;
   const bool write = how & WRITE;
   const Kind shared = write ? SHARED_STORE : SHARED_LOAD;
   if (p >= w.tls && p < w.tls + w.tls_bytes) {

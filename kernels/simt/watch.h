@@ -12,7 +12,8 @@ namespace simt {
 struct Launch;
 struct Worker;
 
-enum Use : unsigned { READ = 0, WRITE = 1, ATOMIC = 2, UNALIGNED = 4 };  // or'ed together
+// Or'ed together. UNASKED: by a tensor core, by itself; no thread has asked for it.
+enum Use : unsigned { READ = 0, WRITE = 1, ATOMIC = 2, UNALIGNED = 4, UNASKED = 8 };
 
 class Watch {
  public:

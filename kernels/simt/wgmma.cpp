@@ -68,7 +68,7 @@ void eight(Worker& w, const Factor& f, int i, int k, const Product& p, float* to
   if (at + 16 > w.smem_bytes)
     fail("wgmma at %s:%d: element (%d,%d) of a factor lies outside shared memory", p.place.file,
          p.place.line, i, k);
-  if (w.watch) w.watch->access(w.smem + at, 16, READ, p.pc);
+  if (w.watch) w.watch->access(w.smem + at, 16, READ | UNASKED, p.pc);
   widen(w.smem + at, p.format, to);
 }
 
