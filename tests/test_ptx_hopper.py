@@ -184,6 +184,12 @@ def test_wrong_operand_in_ptx_cuh_for_hopper_is_noticed(rng, fault):
 
 # What a kernel must not do, and what is said about it.
 MISUSES = {
+    "mbarriers are used at once": (
+        "  __syncthreads();\n  if (t >= 128)", "  if (t >= 128)", "without a barrier since it was",
+    ),
+    "shown, but not met": (
+        "show_to_wgmma();\n      __syncthreads();", "show_to_wgmma();", "and a barrier behind",
+    ),
     "one warp does not multiply": (
         "wgmma_begin();", "if (t >= 96) continue;\n    wgmma_begin();", "waits for others",
     ),

@@ -9,7 +9,7 @@ from .memory import Fault
 from .ops import Handler, Op, Operands
 from .registers import TOUCHED, vector
 from .tma import copy_box
-from .warp import WARP_OPS
+from .warp import WARP_OPS, barrier
 from .wgmma import WGMMA_OPS
 
 
@@ -18,6 +18,8 @@ def begin(m: Any) -> None:
     m.barriers = {}  # (block, address): Barrier
     m.copies_of_boxes = {}  # (block, address of the mbarrier): [(indices of bytes, bytes)]
     m.refused = np.zeros(m.count, bool)  # who was told by try_wait that its phase goes on
+    m.met = np.zeros(m.count, np.int64)  # how many barriers of its block each has come through
+    m.shows = False  # somebody has shown what it stored
     m.give_way = False  # a phase has ended: those that wait for it go first
     m.products, m.batches = {}, {}  # warpgroup: [Product], and how often it has committed
     m.registers = {}  # warpgroup: of each of its threads, as setmaxnreg has it
@@ -39,4 +41,14 @@ def _copy(m: Any, op: Op, operands: Operands) -> np.ndarray | None:
     return (copy_box if "bulk" in op else WARP_OPS["cp"])(m, op, operands)
 
 
-HOPPER_OPS: dict[str, Handler] = {**MBARRIER_OPS, **WGMMA_OPS, "cp": _copy}
+def _meet(m: Any, op: Op, operands: Operands) -> np.ndarray:
+    """What threads have shown to others in the background, all may rely on behind a barrier."""
+    held = barrier(m, op, operands)
+    if op[1] == "sync":
+        m.met[m.acting] += 1
+        if m.shows and m.acting.any():
+            m.spaces["shared"].met(m.acting)
+    return held
+
+
+HOPPER_OPS: dict[str, Handler] = {**MBARRIER_OPS, **WGMMA_OPS, "cp": _copy, "bar": _meet}

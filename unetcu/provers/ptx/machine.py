@@ -3,12 +3,13 @@
 The SIMT runtime runs the .cu files themselves and has a C++ body for every instruction of ptx.cuh,
 so it cannot see a wrong operand in inline assembly, nor what the compiler made of the rest. This
 does. A register is an array with one number per thread of the whole grid. Threads step by the
-lowest program counter, so that diverged ones meet again; barriers and warp instructions hold
-threads until those that they wait for have come.
+lowest program counter, so that diverged ones meet again; barriers and instructions of warps and
+warpgroups hold threads until those that they wait for have come. What works in the background does
+so as late as it may.
 
 Refused: local memory, calls, atomics, and whatever our kernels have no use for. Reported, with the
 line of the PTX and of the .cu: accesses outside an array, misaligned, or of bytes that nobody
-wrote; barriers that not all threads reach.
+wrote; barriers that not all threads reach; whatever is needed by copies or products under way.
 """
 
 import math

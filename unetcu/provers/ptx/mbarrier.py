@@ -29,6 +29,7 @@ class Barrier:
     bytes: int = 0  # of copies, still to come
     phase: int = 0  # how many have ended
     shown: bool = False  # to copies, by a fence of its maker
+    since: int = 0  # how many barriers of the block its maker had come through
 
     def ends(self) -> bool:
         """Whether the phase is over; then the next one begins."""
@@ -43,6 +44,8 @@ def barrier(m: Any, thread: int, address: int) -> Barrier:
     found: Barrier | None = m.barriers.get((int(m.owner[thread]), address))
     if found is None:
         raise Fault("names a place where no mbarrier is", thread)
+    if thread != found.maker and m.met[thread] <= found.since:
+        raise Fault("uses an mbarrier without a barrier since it was made", thread)
     return found
 
 
@@ -63,7 +66,8 @@ def _init(m: Any, op: Op, operands: Operands) -> None:  # noqa: ARG001
             raise Fault(f"makes an mbarrier of {count} arrivals", thread)
         index = memory.at(np.array([address]), owner, 8, True, 8)
         memory.state[index] = MISSING  # nobody may read or write it otherwise
-        m.barriers[int(owner[0]), address] = Barrier(thread, count, count)
+        since = int(m.met[thread])
+        m.barriers[int(owner[0]), address] = Barrier(thread, count, count, since=since)
 
 
 def _arrive(m: Any, op: Op, operands: Operands) -> None:
@@ -128,9 +132,8 @@ def _fence(m: Any, op: Op, operands: Operands) -> None:  # noqa: ARG001
     """
     proxy = op[1:3] == ("proxy", "async") and (len(op) == 3 or op[3].startswith("shared"))
     if proxy:
-        writer = m.spaces["shared"].writer
-        shown = np.append(False, m.acting)
-        writer[shown[writer]] = 0
+        m.spaces["shared"].show(m.acting)
+        m.shows = True
     if proxy or op[1] == "mbarrier_init":
         for found in m.barriers.values():
             found.shown |= bool(m.acting[found.maker])

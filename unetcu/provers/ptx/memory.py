@@ -122,9 +122,9 @@ class Global(Memory):
 class Shared(Memory):
     """The shared memory of every block; nothing is written at first.
 
-    busy: of each byte, how many copies and products under way write or read it; writer: the number
-    + 1 of the thread that stored it and has not yet shown it to the asynchronous proxy (TMA and
-    wgmma, which reach memory by another way than threads do).
+    busy: of each byte, how many copies and products under way write or read it; writer: n + 1 if
+    thread n stored it and has not yet shown it to the asynchronous proxy (TMA and wgmma, which
+    reach memory by another way than threads do), -(n + 1) if it has, but not met others since.
     """
 
     def __init__(self, blocks: int, size: int) -> None:
@@ -145,6 +145,18 @@ class Shared(Memory):
             raise Fault(f"{what}: {self.describe(int(address[which]))}", which)
         return index
 
+    def show(self, threads: np.ndarray) -> None:
+        """Threads (bool) let what they have stored be seen."""
+        mine = self.writer > 0
+        mine[mine] = threads[self.writer[mine] - 1]
+        self.writer[mine] *= -1
+
+    def met(self, threads: np.ndarray) -> None:
+        """Threads (bool) have come through a barrier."""
+        mine = self.writer < 0
+        mine[mine] = threads[-self.writer[mine] - 1]
+        self.writer[mine] = 0
+
     def for_async(
         self, address: np.ndarray, owner: int, thread: int, write: bool = False
     ) -> np.ndarray:
@@ -155,7 +167,8 @@ class Shared(Memory):
             raise Fault(f"in the background {fault.what}", thread) from None
         if (unseen := self.writer[index].any(1)).any():
             place = self.describe(int(address[np.argmax(unseen)]))
-            raise Fault(f"comes to what was stored without fence.proxy.async: {place}", thread)
+            what = "fence.proxy.async and a barrier behind"
+            raise Fault(f"comes to what was stored without {what}: {place}", thread)
         return index
 
     def find(self, address: np.ndarray, owner: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from .registers import vector
 U32 = np.dtype(np.uint32)
 
 
-def _barrier(m: Any, op: Op, operands: Operands) -> np.ndarray:
+def barrier(m: Any, op: Op, operands: Operands) -> np.ndarray:
     """bar.sync 0: go on when all threads of the block are here, but for those that have ended."""
     if op[1] == "warp":
         return _hold(m, _warp_ready(m, operands[-1]))
@@ -207,7 +207,7 @@ def _fragments(m: Any, registers: list[str], kind: str, warps: np.ndarray) -> np
 
 
 WARP_OPS: dict[str, Handler] = {
-    **dict.fromkeys(("bar", "barrier"), _barrier),
+    **dict.fromkeys(("bar", "barrier"), barrier),
     "shfl": _shuffle,
     "vote": _vote,
     "cp": _copy_async,

@@ -56,6 +56,9 @@ def _groups(m: Any) -> list[tuple[int, np.ndarray]]:
 
 def _wgmma(m: Any, op: Op, operands: Operands) -> np.ndarray:
     held = _together(m)
+    if op[1] == "wait_group" and m.acting.any():  # one goes ahead, while the others' products last
+        behind = m.acting & (_group(m) != _groups(m)[-1][0])
+        held, m.acting = held | behind, m.acting & ~behind
     for number, lanes in _groups(m):
         under_way = m.products.setdefault(number, [])
         if op[1] == "fence":
