@@ -120,6 +120,8 @@ __device__ __forceinline__ void correlate_wgmma(const Source& skip, const Source
   registers_up_to<232>();
   for (int i = blockIdx.x; i < items; i += gridDim.x) {
     float sum[PRODUCTS][TILE_M / 2] = {};
+#pragma unroll
+    for (int j = 0; j < PRODUCTS; ++j) wgmma_settle(sum[j]);
     for (int chunk = 0; chunk < chunks; ++chunk) {
       patches.use();
       const char* patch = TILE_W == 8 ? Pixels::at(patches.here(), group, 0)
@@ -150,7 +152,7 @@ __device__ __forceinline__ void correlate_wgmma(const Source& skip, const Source
     filters.done(1);
     patches.done(1);
 #pragma unroll
-    for (int j = 0; j < PRODUCTS; ++j) wgmma_end(sum[j]);
+    for (int j = 0; j < PRODUCTS; ++j) wgmma_settle(sum[j]);
 
     // A lane holds of a product two neighbouring pixels of one band.
     const Item item(i, P, Q, M, TILE_W, TILE_M);

@@ -82,6 +82,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv3x3_wgmma_w_backwar
   registers_up_to<152>();
   float sum[3][BLOCK / 2] = {}, bias[8] = {};
   const bool sums_bias = blockIdx.y == 0;
+#pragma unroll
+  for (int s = 0; s < 3; ++s) wgmma_settle(sum[s]);
   for (int tile = slab * share; tile < last; ++tile) {
     ring.use();
     const char* patch = Pixels::at(ring.here(), r, 0);
@@ -110,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv3x3_wgmma_w_backwar
   }
   wgmma_wait<0>();
 #pragma unroll
-  for (int s = 0; s < 3; ++s) wgmma_end(sum[s]);
+  for (int s = 0; s < 3; ++s) wgmma_settle(sum[s]);
 
   // A lane holds filters 8 j + 2 (lane % 4) and the next, of the channels lane / 4 and 8 further on.
   const int channels = of_skip ? S : C - S, first = of_skip ? 0 : S;

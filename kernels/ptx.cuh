@@ -266,9 +266,10 @@ __device__ __forceinline__ void wgmma_wait(CALLED) {
   ON_GPU(asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(KEEP) : "memory");)
   ON_HOST(simt::wgmma_wait(KEEP, SIMT_HERE);)
 }
-// Behind the last wait: the compiler may not read the sums d any earlier.
+// Before the first wgmma_begin and behind the last wait: here the sums d are as C++ has them, and the
+// compiler moves nothing that touches them across.
 template <int N>
-__device__ __forceinline__ void wgmma_end(float (&d)[N]) {
+__device__ __forceinline__ void wgmma_settle(float (&d)[N]) {
   ON_GPU(_Pragma("unroll") for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i]) :: "memory");)
   ON_HOST((void)d;)
 }

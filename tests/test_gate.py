@@ -154,6 +154,8 @@ def test_what_the_log_holds_beside_its_usual_lines_is_a_problem():
     assert gate._warnings(usual + "something new\nmore") == ["something new"]
     slow = "ptxas info : (C7515) Potential Performance Loss: wgmma are serialized"
     assert gate._warnings(usual + slow) == [slow]
+    late = "ptxas info    : (C7519) warpgroup.arrive is injected to allow use of registers in GMMA"
+    assert gate._warnings(usual + late) == [late]
 
 
 def test_spills_of_called_functions_count():

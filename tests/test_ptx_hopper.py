@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(384, 1) k(
   registers_up_to<232>();
   float d[N / 2];
   for (int j = 0; j < N / 2; ++j) d[j] = 1.0f;
-  wgmma_end(d);  // or the compiler may set them behind the first wgmma_begin
+  wgmma_settle(d);  // or the compiler may set them behind the first wgmma_begin
   for (int i = 0; i < ROUNDS + 1; ++i) {
     if (i < ROUNDS) {
       mbarrier_wait(full, i & 1);
@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(384, 1) k(
     __syncwarp();
     if (t %% 32 == 0) mbarrier_arrive(empty);
   }
-  wgmma_end(d);
+  wgmma_settle(d);
   for (int j = 0; j < N / 2; ++j)
     c[(t / 32 * 16 + t %% 32 / 4 + j / 2 %% 2 * 8) * N + j / 4 * 8 + t %% 4 * 2 + j %% 2] = d[j];
 }"""
@@ -218,8 +218,8 @@ MISUSES = {
     ),
     "an mbarrier is overwritten": ("if (t > 128) return;", "*empty = 0;", "read-only"),
     "nobody waits for a copy": (
-        "  wgmma_end(d);\n  for", "  if (t == 0) {\n    mbarrier_expect(full, 8192);\n"
-        "    copy_box(A, a, full, 0, 0, 0);\n  }\n  wgmma_end(d);\n  for", "ends before copies",
+        "  wgmma_settle(d);\n  for", "  if (t == 0) {\n    mbarrier_expect(full, 8192);\n"
+        "    copy_box(A, a, full, 0, 0, 0);\n  }\n  wgmma_settle(d);\n  for", "ends before copies",
     ),
     "nobody waits for a product": (
         "wgmma_wait<0>();", "if (i == ROUNDS) return;\n    wgmma_wait<0>();",

@@ -51,6 +51,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) conv3x3_5_wgmma(
   const int i0 = blockIdx.x / across * TILE_H, j0 = blockIdx.x % across * TILE_W;
   const int k0 = blockIdx.y * TILE_K, t = threadIdx.x, warp = t / 32;
   float sum[TILE_K / 2] = {};
+  wgmma_settle(sum);  // here, not behind wgmma_begin, they become 0
   for (int c0 = 0; c0 < C; c0 += CHUNK)
     for (int tap = 0; tap < 9; ++tap) {
       for (int e = t; e < PIXELS * CHUNK; e += THREADS) {
@@ -79,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) conv3x3_5_wgmma(
       }
       wgmma_commit();
       wgmma_wait<0>();  // for these products: only now the sums are there
-      wgmma_end(sum);
+      wgmma_settle(sum);
       __syncthreads();  // all four warps have multiplied: the next tap may be written over this one
     }
   const int row = t % 32 / 4, column = t % 4;  // where a lane's sums lie in those of its warp

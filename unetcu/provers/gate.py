@@ -33,8 +33,9 @@ _ENTRY = re.compile(r"ptxas info +: Compiling entry function '(\w+)'")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"ptxas info +: Used (\d+) registers(?:.*?(\d+) bytes smem)?")
 _WARNING = re.compile(r"\(\d+\): warning|^ptxas warning")
-# "Potential Performance Loss", such as of wgmma that wait for one another, counts as a warning.
-_INFO = re.compile(r"ptxas (info(?!.*Performance Loss)|  +\.)")
+# An info with a number counts as a warning: that wgmma wait for one another, "Potential Performance
+# Loss", or that something was put before them because sums were touched behind wgmma_begin.
+_INFO = re.compile(r"ptxas (info(?!.*(?:Performance Loss|\(C\d+\)))|  +\.)")
 
 
 @dataclass
